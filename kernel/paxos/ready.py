@@ -13,7 +13,7 @@ get it wrong by carelessness. `after` is sent even when `records` is empty (it t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .ballot import Ballot, MemberId, Slot
 from .messages import FetchSnapshot, Message, SnapshotChunk, Value
@@ -85,6 +85,10 @@ class Ready(NamedTuple):
     snapshot_chunks: tuple[SnapshotChunk, ...] = ()
     """Pieces of a snapshot that this member fetches, in order from offset 0: write them to a temporary file. When the last
     byte is there: verify, make durable, restore the machines, then :meth:`Replica.installed`."""
+
+
+NOTHING: Final = Ready()
+"""The one empty Ready: ``is NOTHING`` tells that there is nothing to do."""
 
 
 class DurableState(NamedTuple):

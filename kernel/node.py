@@ -1,0 +1,583 @@
+"""One replica without its sockets, files and clocks: consensus, machines, forwarding and sessions composed.
+
+The server and the simulator drive the same :class:`Node`, so that what is simulated is what runs. A driver
+
+* calls :meth:`~Node.receive`, :meth:`~Node.submit`, :meth:`~Node.touch` and the like as things arrive,
+* calls :meth:`~Node.turn` once at the end of each turn of its loop and at :meth:`~Node.next_tick`, and carries out the returned
+  :class:`~.paxos.ready.Ready` as that class says (``committed`` and ``reads`` in it are already dealt with here),
+* reports back by :meth:`~Node.persisted`, :meth:`~Node.snapshotted` and :meth:`~Node.install`.
+
+Everything that arrived in one turn leaves together: one batch, one journal write, one message a peer.
+
+`now` is the monotonic clock in microseconds, `wall` the time of day in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from typing import Final, NamedTuple, Protocol
+
+from .forwarding import Gap, Intake, Outbox, Reply
+from .gate import Gate, Gated
+from .host import Applied, MachineHost
+from .machine import Origin, Plain, SessionId
+from .paxos.ballot import Ballot, MemberId, Slot
+from .paxos.configuration import decode_change
+from .paxos.messages import Kind, Message, Sender, Value
+from .paxos.quorum import Configuration, Role, changed
+from .paxos.ready import NOTHING, Committed, Ready, Send
+from .paxos.replica import Replica
+from .renewals import REPORT, Overdue, Renewals
+from .system import DIGESTS, PLUGINS, SESSIONS, TIMERS
+from .wire.batch import pack_batch, pack_request
+
+# ---------------------------------------------------------------- what members say beside Paxos
+
+
+class Forward(NamedTuple):
+    """A follower's own chunks for the leader, back to back."""
+
+    chunks: bytes
+
+
+class Heads(NamedTuple):
+    """How far a follower believes to have sent each stream: (machine, last sequence). Asked when an answer is overdue."""
+
+    incarnation: int
+    streams: tuple[tuple[int, int], ...]
+
+
+class Gaps(NamedTuple):
+    """The leader misses these streams from the given sequence on."""
+
+    gaps: tuple[Gap, ...]
+
+
+class Renew(NamedTuple):
+    """Sessions that a follower heard since its last report."""
+
+    report: int
+    sessions: tuple[int, ...]
+
+
+class Renewed(NamedTuple):
+    """The leader, holding its master lease, has counted the report: clients may rely on it, but for the sessions in `lost`."""
+
+    report: int
+    lost: tuple[int, ...]
+
+
+NodeMessage = Forward | Heads | Gaps | Renew | Renewed
+AnyMessage = Message | NodeMessage
+
+
+class Options(NamedTuple):
+    """Sizes in bytes, times in microseconds."""
+
+    batch: int = 1 << 20
+    backlog: int = 8 << 20
+    resend: int = 500_000
+    digest_every: int = 1024  # slots
+    snapshot_bytes: int = 32 << 20  # of log since the last one
+    snapshot_slots: int = 200_000
+
+
+class NodeObserver(Protocol):
+    """The driver's ears. Called in apply order, between batches never; within a batch replies come through the submitters' own callbacks
+    before :meth:`applied`."""
+
+    def applied(self, applied: Applied) -> None:
+        """One batch was applied and its replies were handed out: send events before replies."""
+
+    def restored(self, host: MachineHost) -> None:
+        """A snapshot replaced the machines."""
+
+    def serving(self, serving: bool) -> None:
+        """A leader is known (or no longer)."""
+
+
+_Confirming = list[tuple[int, Callable[[bool], None]]]
+
+
+_NODE_MESSAGES: Final = (Forward, Heads, Gaps, Renew, Renewed)
+_LOOK: Final = 20_000
+"""How often, in microseconds, time-driven work is looked at while this member leads or has something outstanding."""
+
+
+def epoch_of(ballot: Ballot) -> int:
+    """The number of a leadership, for ``Commit.epoch``: grows with the ballot."""
+    return ballot.round << 16 | ballot.member
+
+
+def _joined(one: Ready, two: Ready) -> Ready:
+    return Ready(
+        messages=one.messages + two.messages,
+        records=one.records + two.records,
+        upto=max(one.upto, two.upto),
+        after=one.after + two.after,
+        snapshot_requests=one.snapshot_requests + two.snapshot_requests,
+        snapshot_chunks=one.snapshot_chunks + two.snapshot_chunks,
+    )
+
+
+class Node:
+    """One replica. See the module's docstring for the driver's duties.
+
+    Args:
+        core: this member's consensus core, started on its durable state.
+        host: the machines, restored to the core's snapshot; `new_host` makes an empty one for a snapshot from a peer.
+        observer: told of everything applied.
+        secret: 32 random bytes; the first leader of a cell founds the session passwords on its own.
+    """
+
+    def __init__(
+        self,
+        core: Replica,
+        host: MachineHost,
+        observer: NodeObserver,
+        *,
+        origin: Origin,
+        new_host: Callable[[], MachineHost],
+        secret: bytes,
+        options: Options,
+        now: int,
+    ) -> None:
+        self.core = core
+        self.host = host
+        self.origin = origin
+        self.options = options
+        self.snapshot_due = False
+        """The log since the last snapshot is long: the driver should take one when it can."""
+        self._observer = observer
+        self._new_host = new_host
+        self._secret = secret
+        self._outbox = Outbox(origin)
+        self._intake: Intake | None = None
+        self._renewals: Renewals | None = None
+        self._gates: dict[int, Gate] = {}
+        self._epoch = 0
+        self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
+        self._early: list[bytes] = []
+        self._out: list[Send] = []
+        self._touched: dict[int, None] = {}
+        self._confirming: _Confirming = []
+        self._reports: dict[int, _Confirming] = {}
+        self._report = 0
+        self._report_due = now
+        self._progress = now
+        self._look_due = now
+        self._barriers: list[tuple[Slot, int, Callable[[bool], None]]] = []
+        self._contexts: dict[int, Callable[[bool], None]] = {}
+        self._context = 0
+        self._asked: dict[int, int] = {}  # machine -> time up to which its timers were asked to fire
+        self._log_bytes = 0
+        self._snapshot_slot = core.chosen
+        self._cell_base = (0, now)
+        self._settling: set[str] = set()  # chores of this member that are under way
+
+    # ---------------------------------------------------------------- in
+
+    def submit(self, machine: int, body: bytes, done: Callable[[Reply], None]) -> None:
+        """Have a command body applied exactly once, in this replica's order for that machine; `done` is called when it is applied here.
+        Only the end of this process can lose it."""
+        self._outbox.submit(machine, body, done)
+
+    def room(self) -> int:
+        """Bytes that may still be submitted before the caller should wait."""
+        return self.options.backlog - self._outbox.bytes
+
+    def receive(self, sender: Sender, message: AnyMessage, now: int) -> None:
+        """A message of a member of this cell (the driver has checked the cell and that the sender's run is not an older one)."""
+        if isinstance(message, _NODE_MESSAGES):
+            self._hear(sender, message, now)
+        else:
+            self.core.receive(sender, message, now)
+
+    def touch(self, session: int) -> None:
+        """A session's client was heard on this replica."""
+        self._touched[session] = None
+
+    def confirm(self, session: int, confirmed: Callable[[bool], None]) -> None:
+        """Like :meth:`touch`, and tell when the leader has counted it under its lease: from the client's sending on, the session lives
+        for its time-out. False: no leader confirmed it; the client should ask again."""
+        self._touched[session] = None
+        self._confirming.append((session, confirmed))
+
+    def barrier(self, ready: Callable[[bool], None], now: int) -> None:
+        """Call `ready(True)` when everything that was committed before this call is applied here (linearizable by lease at the leader,
+        by read-index elsewhere); ``ready(False)`` when no leader could say so."""
+        self._context += 1
+        self._contexts[self._context] = ready
+        self.core.read(self._context, now)
+
+    def persisted(self, upto: int) -> None:
+        """See Ready: records up to `upto` are durable."""
+        self.core.persisted(upto)
+
+    def snapshotted(self, slot: Slot, size: int) -> None:
+        """A snapshot taken of this host at `slot` is durable and verified."""
+        self.core.compacted(slot, size)
+
+    def snapshot_begins(self) -> Slot:
+        """The driver takes a snapshot of the host as it is now; returns its slot."""
+        self.snapshot_due = False
+        self._log_bytes = 0
+        self._snapshot_slot = self.host.slot
+        return Slot(self.host.slot)
+
+    def install(self, slot: Slot, size: int, configuration: Configuration, chunks: Iterable[bytes]) -> None:
+        """A snapshot fetched from a peer is durable here: become it, unless the log has passed it meanwhile.
+
+        Raises:
+            Exception: whatever the machines say of a damaged image; the present state is then kept.
+        """
+        if slot <= self.core.chosen:
+            self.core.abandon_snapshot()
+            return
+        host = self._new_host()
+        host.restore(chunks)
+        self.host = host
+        self.core.installed(slot, size, configuration)
+        self._snapshot_slot, self._log_bytes = slot, 0
+        for done in self._outbox.settle(host.marks):
+            done(None)
+        self._observer.restored(host)
+
+    # ---------------------------------------------------------------- the turn
+
+    def turn(self, now: int, wall: int) -> Ready:
+        """Close the turn: let time pass, apply what was chosen, send what was submitted, and what follows from that, until nothing more
+        does."""
+        core = self.core
+        core.tick(now)
+        if now >= self._look_due:
+            self._look(now)
+        gathered: Ready | None = None
+        while True:
+            ready = core.ready()
+            if ready.committed:
+                self._apply(ready.committed, now)
+            for context, index in ready.reads:
+                self._granted(context, index)
+            self._follow(now)
+            if self._touched:
+                self._report_renewals(now)
+            if self._intake is not None:
+                self._intake_own()
+                self._propose(now, wall)
+            elif self._outbox:
+                self._forward()
+            if ready is NOTHING:
+                break
+            gathered = ready if gathered is None else _joined(gathered, ready)
+        out = self._out
+        if gathered is None:
+            if not out:
+                return NOTHING
+            gathered = NOTHING
+        self._out = []
+        return gathered._replace(messages=(*gathered.messages, *out), committed=(), reads=())
+
+    def next_tick(self) -> int:
+        """When :meth:`turn` must be called at the latest, even if nothing arrives."""
+        due = self.core.next_tick()
+        if self._intake is not None or self._outbox or self._confirming or self._reports:
+            return min(due, self._look_due)
+        return min(due, self._look_due, self._report_due) if self._touched else due
+
+    # ---------------------------------------------------------------- to look at
+
+    @property
+    def leading(self) -> bool:
+        """Whether this member leads and takes commands."""
+        return self._intake is not None
+
+    @property
+    def serving(self) -> bool:
+        """Whether commands submitted here have somewhere to go: this member leads, or follows somebody who may."""
+        return self.core.leader is not None
+
+    def cell_time(self, now: int) -> int:
+        """The leader's cell time in milliseconds: goes on from the last stamped batch, and stands still while nobody leads."""
+        time, since = self._cell_base
+        return max(self.host.cell_time, time + (now - since) // 1000)
+
+    # ---------------------------------------------------------------- leadership
+
+    def _follow(self, now: int) -> None:
+        """Notice that leadership moved: to us, from us, or between others."""
+        core = self.core
+        if core.serving != (self._intake is not None):
+            if core.serving:
+                self._begin(now)
+            else:
+                self._end()
+        following = (core.leader, core.ballot)
+        if following == self._following:
+            return
+        before, self._following = self._following, following
+        if core.leader is not None and core.leader != self.origin.member:
+            self._outbox.rewind()
+            self._progress = now
+        self._give_up_reports()
+        if (before[0] is None) != (core.leader is None):
+            self._observer.serving(core.leader is not None)
+
+    def _begin(self, now: int) -> None:
+        """Our ballot's first value is chosen, so everything before it is applied: lead."""
+        self._epoch = epoch_of(self.core.ballot)
+        self._intake = Intake(self.host.marks, self._gates)
+        self._set_gates()
+        self._outbox.rewind()
+        self._cell_base = (self.host.cell_time, now)
+        self._asked.clear()
+        self._renewals = Renewals(now)
+        for session in self.host.sessions.values():
+            self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)
+        early, self._early = self._early, []
+        for chunks in early:
+            self._intake.admit(chunks)
+        if self.host.password_key is None:
+            self._chore("found", SESSIONS, "found", [self._secret])
+
+    def _end(self) -> None:
+        self._intake = None
+        self._renewals = None
+        for gate in self._gates.values():
+            gate.ended()
+        self._gates.clear()
+        self._early.clear()
+        self._settling.clear()
+
+    def _set_gates(self) -> None:
+        """Give every machine that wants one its gate; those of unloaded machines end."""
+        loaded = self.host.loaded()
+        for number in [n for n in self._gates if n not in loaded]:
+            self._gates.pop(number).ended()
+        for number, machine in loaded.items():
+            if number not in self._gates and isinstance(machine, Gated):
+                self._gates[number] = machine.gate(self._epoch)
+
+    def _hear(self, sender: Sender, message: NodeMessage, now: int) -> None:
+        if isinstance(message, Forward):
+            self._hear_forward(sender, message)
+        elif isinstance(message, Renew):
+            if self._renewals is not None and self.core.lease_left(now) > 0:
+                self._renewals.attend(now)
+                lost = self._renewals.hear(message.sessions)
+                self._send(sender.member, Renewed(message.report, lost))
+        elif isinstance(message, Renewed):
+            for session, confirmed in self._reports.pop(message.report, ()):
+                confirmed(session not in message.lost)
+        elif isinstance(message, Heads):
+            self._hear_heads(sender, message)
+        elif sender.member == self.core.leader:
+            for gap in message.gaps:
+                self._outbox.rewind(gap.machine, gap.sequence)
+
+    def _hear_forward(self, sender: Sender, message: Forward) -> None:
+        if self._intake is not None:
+            gaps = self._intake.admit(message.chunks)
+            if gaps:
+                self._send(sender.member, Gaps(tuple(gaps)))
+        elif self.core.leader == self.origin.member and sum(map(len, self._early)) < self.options.backlog:
+            self._early.append(message.chunks)
+
+    def _hear_heads(self, sender: Sender, message: Heads) -> None:
+        if self._intake is None:
+            return
+        missing = []
+        for machine, last in message.streams:
+            expected = self._intake.expected(sender.member, machine, message.incarnation)
+            if 0 < expected <= last:
+                missing.append(Gap(machine, expected))
+        if missing:
+            self._send(sender.member, Gaps(tuple(missing)))
+
+    # ---------------------------------------------------------------- commands on their way
+
+    def _intake_own(self) -> None:
+        """The leader's own chunks enter the log the way everybody's do."""
+        assert self._intake is not None
+        for chunk in self._outbox.unsent():
+            gaps = self._intake.admit(chunk)
+            assert not gaps, f"own stream with a gap: {gaps}"
+
+    def _propose(self, now: int, wall: int) -> None:
+        intake, core = self._intake, self.core
+        assert intake is not None
+        while intake and core.can_propose():
+            chunks = intake.take(self.options.batch)
+            core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)))
+
+    def _forward(self) -> None:
+        leader = self.core.leader
+        if leader is None or leader == self.origin.member:
+            return
+        pieces: list[bytes] = []
+        size = 0
+        for chunk in self._outbox.unsent():
+            if pieces and size + len(chunk) > self.options.batch:
+                self._send(leader, Forward(b"".join(pieces)))
+                pieces, size = [], 0
+            pieces.append(chunk)
+            size += len(chunk)
+        if pieces:
+            self._send(leader, Forward(b"".join(pieces)))
+
+    def _send(self, to: int, message: NodeMessage) -> None:
+        self._out.append(Send(MemberId(to), message))
+
+    # ---------------------------------------------------------------- applying
+
+    def _apply(self, committed: Sequence[Committed], now: int) -> None:
+        for slot, value in committed:
+            if value.kind is Kind.COMMANDS:
+                self._log_bytes += len(value.payload)
+                applied = self.host.apply(slot, value.payload)
+                outbox = self._outbox
+                for answer in applied.answers:
+                    done = outbox.applied(answer.machine, answer.sequence)
+                    if done is not None:
+                        done(answer.reply)
+                if applied.answers:
+                    self._progress = now
+                if self._renewals is not None:
+                    self._watch_sessions(applied)
+                    if applied.changed:
+                        self._set_gates()
+                self._observer.applied(applied)
+            elif value.kind is Kind.CONFIGURATION:
+                configuration = changed(self.host.configuration, decode_change(value.payload), slot)
+                self.host.configured(slot, configuration)
+            else:
+                self.host.skipped(slot)
+            if slot % self.options.digest_every == 0 and self._votes():
+                self._report_digest(slot)
+        if self._barriers:
+            self._pass_barriers()
+        options = self.options
+        if self._log_bytes > options.snapshot_bytes or self.host.slot - self._snapshot_slot > options.snapshot_slots:
+            self.snapshot_due = True
+
+    def _watch_sessions(self, applied: Applied) -> None:
+        renewals = self._renewals
+        assert renewals is not None
+        for identity in applied.attached:
+            session = self.host.sessions.get(identity)
+            if session is not None:
+                renewals.watch(identity, session.timeout_ms * 1000, session.attachment)
+        for identity, _ in applied.ended:
+            renewals.forget(identity)
+
+    def _votes(self) -> bool:
+        member = self.core.configuration.find(MemberId(self.origin.member))
+        return member is not None and member.role is Role.VOTER
+
+    def _report_digest(self, slot: Slot) -> None:
+        self._chore(f"digest {slot}", DIGESTS, "report", [self.origin.member, slot, self.host.digest()])
+
+    # ---------------------------------------------------------------- reads
+
+    def _granted(self, context: int, index: Slot | None) -> None:
+        ready = self._contexts.pop(context, None)
+        if ready is None:
+            return
+        if index is None:
+            ready(False)
+        elif index <= self.host.slot:
+            ready(True)
+        else:
+            heappush(self._barriers, (index, context, ready))
+
+    def _pass_barriers(self) -> None:
+        while self._barriers and self._barriers[0][0] <= self.host.slot:
+            heappop(self._barriers)[2](True)
+
+    # ---------------------------------------------------------------- what time brings
+
+    def _look(self, now: int) -> None:
+        self._look_due = now + _LOOK
+        if self._renewals is not None:
+            self._renewals.attend(now)
+            for overdue in self._renewals.overdue():
+                self._expire(overdue)
+            self._fire_timers(now)
+        elif self._outbox and now - self._progress > self.options.resend:
+            self._progress = now
+            leader = self.core.leader
+            if leader is not None and leader != self.origin.member:
+                self._send(leader, Heads(self.origin.incarnation, self._outbox.heads()))
+        if self.core.leader is not None and self.host.announced(self.origin.member) != self.host.available:
+            self._chore("announce", PLUGINS, "announce", [self.origin.member, dict(self.host.available)])
+
+    def _expire(self, overdue: Overdue) -> None:
+        """Propose an expiry once every gate lets it pass."""
+        epoch = self._epoch
+        waiting = set(self._gates)
+
+        def go(number: int) -> None:
+            waiting.discard(number)
+            if not waiting:
+                self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
+
+        passed = [n for n, gate in self._gates.items() if gate.expiry(SessionId(overdue.session), partial(go, n))]
+        waiting.difference_update(passed)
+        if not waiting:
+            self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
+
+    def _fire_timers(self, now: int) -> None:
+        for machine, upto in self.host.due_timers(self.cell_time(now)):
+            if self._asked.get(machine, -1) >= upto:
+                continue
+            self._asked[machine] = upto
+            fire = partial(self._command, TIMERS, "fire", [machine, upto])
+            gate = self._gates.get(machine)
+            if gate is None or gate.timers(upto, fire):
+                fire()
+
+    def _report_renewals(self, now: int) -> None:
+        """Tell the leader (which may be this member) whom we heard: every REPORT, or at once if a client waits for its lease."""
+        leader = self.core.leader
+        if leader is None or not (self._confirming or now >= self._report_due):
+            return
+        confirming = self._confirming
+        if self._renewals is not None:
+            if self.core.lease_left(now) <= 0:
+                return
+            self._renewals.attend(now)
+            lost = self._renewals.hear(self._touched)
+            self._touched, self._confirming = {}, []
+            for session, confirmed in confirming:
+                confirmed(session not in lost)
+        elif leader != self.origin.member:
+            self._report += 1
+            if confirming:
+                self._reports[self._report] = confirming
+            self._send(leader, Renew(self._report, tuple(self._touched)))
+            self._touched, self._confirming = {}, []
+        else:
+            return
+        self._report_due = now + REPORT
+
+    def _give_up_reports(self) -> None:
+        """The leader that was asked is gone: the clients ask again."""
+        reports, self._reports = self._reports, {}
+        for waiting in reports.values():
+            for _, confirmed in waiting:
+                confirmed(False)
+
+    # ---------------------------------------------------------------- commands of the cell's own
+
+    def _command(
+        self, machine: int, name: str, args: list[Plain], done: Callable[[Reply], None] = lambda _: None
+    ) -> None:
+        self._outbox.submit(machine, pack_request(name, args), done)
+
+    def _chore(self, key: str, machine: int, name: str, args: list[Plain]) -> None:
+        """Submit a command of this member's own unless the same is under way."""
+        if key not in self._settling:
+            self._settling.add(key)
+            self._command(machine, name, args, lambda _: self._settling.discard(key))
