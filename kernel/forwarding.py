@@ -1,14 +1,15 @@
 """How commands travel from the replica a client talks to into the leader's log, each exactly once.
 
-Theory of operation. Every replica numbers the chunks it originates, one *stream* per machine: 1, 2, 3, ... The replicated state keeps, per
-member and machine, the last sequence it applied (the *mark*), and applies a chunk only if it is the next one. So a chunk may
-be sent, proposed or even chosen twice and is still applied once, and what is applied of a stream is always a prefix.
+Theory of operation. Every replica numbers the chunks it originates, one *stream* per machine: 1, 2, 3, ... The
+replicated state keeps, per member and machine, the last sequence it applied (the *mark*), and applies a chunk only if
+it is the next one. So a chunk may be sent, proposed or even chosen twice and is still applied once, and what is
+applied of a stream is always a prefix.
 
-:class:`Outbox` is the origin's side: it remembers every chunk until it sees it applied *here*, and sends the open suffix again, in order,
-whenever the leader changes. :class:`Intake` is the leader's side: it admits a stream only without gaps, so that nothing is
-proposed that the mark would make void. A new leader starts from the marks of its applied state, which by then
-contains everything its predecessors chose. Streams of different machines are independent: one that is held back by its
-gate delays no other.
+:class:`Outbox` is the origin's side: it remembers every chunk until it sees it applied *here*, and sends the open
+suffix again, in order, whenever the leader changes. :class:`Intake` is the leader's side: it admits a stream only
+without gaps, so that nothing is proposed that the mark would make void. A new leader starts from the marks of its
+applied state, which by then contains everything its predecessors chose. Streams of different machines are
+independent: one that is held back by its gate delays no other.
 
 Neither side knows how messages travel.
 """
@@ -24,8 +25,8 @@ from .machine import Origin
 from .wire.batch import iter_chunks, pack_chunk
 
 Reply: TypeAlias = "bytes | list[bytes] | None"
-"""What a chunk's submitter is called with: a typed machine's reply, a raw machine's answers, or None: applied (or about to be), but
-the answer is lost because the state came as a snapshot."""
+"""What a chunk's submitter is called with: a typed machine's reply, a raw machine's answers, or None: applied (or
+about to be), but the answer is lost because the state came as a snapshot."""
 
 
 class _Outstanding(NamedTuple):
@@ -66,7 +67,8 @@ class Outbox:
         self.bytes += len(chunk)
 
     def unsent(self) -> Iterator[bytes]:
-        """The chunks that have not been sent to the present leader, oldest first in each stream; they count as sent now."""
+        """The chunks that have not been sent to the present leader, oldest first in each stream; they count as sent
+        now."""
         for stream in self._streams.values():
             while stream.unsent:
                 yield stream.unsent.popleft()
@@ -79,7 +81,9 @@ class Outbox:
 
     def heads(self) -> tuple[tuple[int, int], ...]:
         """(machine, last sequence sent) of every stream with open chunks: what a leader must have admitted by now."""
-        return tuple((number, stream.last - len(stream.unsent)) for number, stream in self._streams.items() if stream.open)
+        return tuple(
+            (number, stream.last - len(stream.unsent)) for number, stream in self._streams.items() if stream.open
+        )
 
     def applied(self, machine: int, sequence: int) -> Callable[[Reply], None] | None:
         """The chunk was applied here: whom to tell. None if it is not open (already settled)."""
@@ -116,10 +120,11 @@ StreamKey: TypeAlias = "tuple[int, int]"
 
 
 class Intake:
-    """The leader's side: chunks admitted and not yet proposed, each stream without gaps. Made anew for each leadership, when everything
-    chosen before it is applied.
+    """The leader's side: chunks admitted and not yet proposed, each stream without gaps. Made anew for each
+    leadership, when everything chosen before it is applied.
 
-    `marks` is the applied state's live table: (member, machine) -> (incarnation, last sequence). `gates` are the machines' say.
+    `marks` is the applied state's live table: (member, machine) -> (incarnation, last sequence). `gates` are the
+    machines' say.
     """
 
     def __init__(self, marks: Mapping[StreamKey, tuple[int, int]], gates: Mapping[int, Gate]) -> None:

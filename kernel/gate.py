@@ -1,12 +1,13 @@
 """The gate: a machine's say, on the leader, before something is proposed.
 
-Most machines have none. One that keeps leader memory about its clients (who caches what) must settle with them *before* a change
-enters the log, because after it is applied other replicas may already show it. A gate is asked before a command, a timer or
-the expiry of a session is proposed; it says "go", or keeps it and calls `go` later, once, in its own time. What follows in the
-same stream waits behind it; other machines and other replicas' streams do not.
+Most machines have none. One that keeps leader memory about its clients (who caches what) must settle with them
+*before* a change enters the log, because after it is applied other replicas may already show it. A gate is asked
+before a command, a timer or the expiry of a session is proposed; it says "go", or keeps it and calls `go` later,
+once, in its own time. What follows in the same stream waits behind it; other machines and other replicas' streams do
+not.
 
-A gate lives as long as one leadership: the machine makes a new one for each, and nothing it remembers outlives it. Like the machine
-it does no I/O; how it reaches clients is its front's business.
+A gate lives as long as one leadership: the machine makes a new one for each, and nothing it remembers outlives it.
+Like the machine it does no I/O; how it reaches clients is its front's business.
 """
 
 from __future__ import annotations

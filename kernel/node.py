@@ -3,8 +3,9 @@
 The server and the simulator drive the same :class:`Node`, so that what is simulated is what runs. A driver
 
 * calls :meth:`~Node.receive`, :meth:`~Node.submit`, :meth:`~Node.touch` and the like as things arrive,
-* calls :meth:`~Node.turn` once at the end of each turn of its loop and at :meth:`~Node.next_tick`, and carries out the returned
-  :class:`~.paxos.ready.Ready` as that class says (``committed`` and ``reads`` in it are already dealt with here),
+* calls :meth:`~Node.turn` once at the end of each turn of its loop and at :meth:`~Node.next_tick`, and carries out
+  the returned :class:`~.paxos.ready.Ready` as that class says (``committed`` and ``reads`` in it are already dealt
+  with here),
 * reports back by :meth:`~Node.persisted`, :meth:`~Node.snapshotted` and :meth:`~Node.install`.
 
 Everything that arrived in one turn leaves together: one batch, one journal write, one message a peer.
@@ -43,7 +44,8 @@ class Forward(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """How far a follower believes to have sent each stream: (machine, last sequence). Asked when an answer is overdue."""
+    """How far a follower believes to have sent each stream: (machine, last sequence). Asked when an answer is
+    overdue."""
 
     incarnation: int
     streams: tuple[tuple[int, int], ...]
@@ -63,7 +65,8 @@ class Renew(NamedTuple):
 
 
 class Renewed(NamedTuple):
-    """The leader, holding its master lease, has counted the report: clients may rely on it, but for the sessions in `lost`."""
+    """The leader, holding its master lease, has counted the report: clients may rely on it, but for the sessions in
+    `lost`."""
 
     report: int
     lost: tuple[int, ...]
@@ -85,8 +88,8 @@ class Options(NamedTuple):
 
 
 class NodeObserver(Protocol):
-    """The driver's ears. Called in apply order, between batches never; within a batch replies come through the submitters' own callbacks
-    before :meth:`applied`."""
+    """The driver's ears. Called in apply order, between batches never; within a batch replies come through the
+    submitters' own callbacks before :meth:`applied`."""
 
     def applied(self, applied: Applied) -> None:
         """One batch was applied and its replies were handed out: send events before replies."""
@@ -180,8 +183,8 @@ class Node:
     # ---------------------------------------------------------------- in
 
     def submit(self, machine: int, body: bytes, done: Callable[[Reply], None]) -> None:
-        """Have a command body applied exactly once, in this replica's order for that machine; `done` is called when it is applied here.
-        Only the end of this process can lose it."""
+        """Have a command body applied exactly once, in this replica's order for that machine; `done` is called when
+        it is applied here. Only the end of this process can lose it."""
         self._outbox.submit(machine, body, done)
 
     def room(self) -> int:
@@ -189,7 +192,8 @@ class Node:
         return self.options.backlog - self._outbox.bytes
 
     def receive(self, sender: Sender, message: AnyMessage, now: int) -> None:
-        """A message of a member of this cell (the driver has checked the cell and that the sender's run is not an older one)."""
+        """A message of a member of this cell (the driver has checked the cell and that the sender's run is not an
+        older one)."""
         if isinstance(message, _NODE_MESSAGES):
             self._hear(sender, message, now)
         else:
@@ -200,14 +204,14 @@ class Node:
         self._touched[session] = None
 
     def confirm(self, session: int, confirmed: Callable[[bool], None]) -> None:
-        """Like :meth:`touch`, and tell when the leader has counted it under its lease: from the client's sending on, the session lives
-        for its time-out. False: no leader confirmed it; the client should ask again."""
+        """Like :meth:`touch`, and tell when the leader has counted it under its lease: from the client's sending on,
+        the session lives for its time-out. False: no leader confirmed it; the client should ask again."""
         self._touched[session] = None
         self._confirming.append((session, confirmed))
 
     def barrier(self, ready: Callable[[bool], None], now: int) -> None:
-        """Call `ready(True)` when everything that was committed before this call is applied here (linearizable by lease at the leader,
-        by read-index elsewhere); ``ready(False)`` when no leader could say so."""
+        """Call `ready(True)` when everything that was committed before this call is applied here (linearizable by
+        lease at the leader, by read-index elsewhere); ``ready(False)`` when no leader could say so."""
         self._context += 1
         self._contexts[self._context] = ready
         self.core.read(self._context, now)
@@ -248,8 +252,8 @@ class Node:
     # ---------------------------------------------------------------- the turn
 
     def turn(self, now: int, wall: int) -> Ready:
-        """Close the turn: let time pass, apply what was chosen, send what was submitted, and what follows from that, until nothing more
-        does."""
+        """Close the turn: let time pass, apply what was chosen, send what was submitted, and what follows from that,
+        until nothing more does."""
         core = self.core
         core.tick(now)
         if now >= self._look_due:
@@ -300,7 +304,8 @@ class Node:
         return self.core.leader is not None
 
     def cell_time(self, now: int) -> int:
-        """The leader's cell time in milliseconds: goes on from the last stamped batch, and stands still while nobody leads."""
+        """The leader's cell time in milliseconds: goes on from the last stamped batch, and stands still while nobody
+        leads."""
         time, since = self._cell_base
         return max(self.host.cell_time, time + (now - since) // 1000)
 
@@ -539,7 +544,8 @@ class Node:
                 fire()
 
     def _report_renewals(self, now: int) -> None:
-        """Tell the leader (which may be this member) whom we heard: every REPORT, or at once if a client waits for its lease."""
+        """Tell the leader (which may be this member) whom we heard: every REPORT, or at once if a client waits for
+        its lease."""
         leader = self.core.leader
         if leader is None or not (self._confirming or now >= self._report_due):
             return

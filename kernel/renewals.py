@@ -1,14 +1,15 @@
 """Which sessions live: the leader's memory of when each was last heard. Never logged, only its verdict is.
 
-Theory of operation. A session may be expired when its client was silent for its time-out *while this leader listened*. Three rules make that
-conservative:
+Theory of operation. A session may be expired when its client was silent for its time-out *while this leader
+listened*. Three rules make that conservative:
 
 * A new leader hears every session at the moment it begins: no lease that a predecessor granted can end later than that.
 * Silence is counted in *attended* time: when this process itself stalled (a pause, a long turn), the stall beyond
   :data:`STALL` does not count, and nobody expires before the sockets have been read again.
-* A session found overdue is only *condemned*; it is expired at the second look, one reporting interval of the followers later, if it
-  is still unheard. The expiry names the attachment it judged, and is void if the session was attached again meanwhile. From the moment
-  an expiry is decided no renewal of that session is confirmed, so that no client relies on a lease that is about to end.
+* A session found overdue is only *condemned*; it is expired at the second look, one reporting interval of the
+  followers later, if it is still unheard. The expiry names the attachment it judged, and is void if the session was
+  attached again meanwhile. From the moment an expiry is decided no renewal of that session is confirmed, so that no
+  client relies on a lease that is about to end.
 
 Times are microseconds of the caller's clock.
 """

@@ -35,8 +35,8 @@ class AcceptedValue(NamedTuple):
 
 
 class KnownChosen(NamedTuple):
-    """Journal record, never waited for: every slot up to `slot` was known to be chosen. A restart applies that far at once,
-    and damage at or below it can be healed from peers."""
+    """Journal record, never waited for: every slot up to `slot` was known to be chosen. A restart applies that far at
+    once, and damage at or below it can be healed from peers."""
 
     slot: Slot
 
@@ -83,8 +83,8 @@ class Ready(NamedTuple):
     reads: tuple[ReadResult, ...] = ()
     snapshot_requests: tuple[SnapshotRequest, ...] = ()
     snapshot_chunks: tuple[SnapshotChunk, ...] = ()
-    """Pieces of a snapshot that this member fetches, in order from offset 0: write them to a temporary file. When the last
-    byte is there: verify, make durable, restore the machines, then :meth:`Replica.installed`."""
+    """Pieces of a snapshot that this member fetches, in order from offset 0: write them to a temporary file. When the
+    last byte is there: verify, make durable, restore the machines, then :meth:`Replica.installed`."""
 
 
 NOTHING: Final = Ready()
@@ -95,8 +95,8 @@ class DurableState(NamedTuple):
     """What a member finds on its disk when it starts; the empty value is a disk that never voted.
 
     `votes`: every vote above `snapshot`, any slot once. `chosen`: the largest KnownChosen (at least `snapshot`).
-    `damaged`: slots at or below `chosen` whose value is unreadable and must be fetched before this member votes on them.
-    `intact`: False when the promise or a vote may be lost; such a member never votes again under this id.
+    `damaged`: slots at or below `chosen` whose value is unreadable and must be fetched before this member votes on
+    them. `intact`: False when the promise or a vote may be lost; such a member never votes again under this id.
     """
 
     promised: Ballot

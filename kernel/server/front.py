@@ -1,8 +1,8 @@
 """What a front gets: the handle on its replica, as interfaces only.
 
-A *front* serves a foreign protocol (the ZooKeeper wire, DNS, a page) on one replica. It is found by the entry-point group
-``quorate.fronts`` under its machine's name, made once its machine is loaded, and started as a Twisted service. All callbacks
-run on the reactor thread, never from within the call that registered them.
+A *front* serves a foreign protocol (the ZooKeeper wire, DNS, a page) on one replica. It is found by the entry-point
+group ``quorate.fronts`` under its machine's name, made once its machine is loaded, and started as a Twisted service.
+All callbacks run on the reactor thread, never from within the call that registered them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ class Stream(Protocol):
     """The way into the log for one raw machine's chunks from this replica."""
 
     def submit(self, chunk: bytes, on_applied: Callable[[list[bytes]], None]) -> None:
-        """Have `chunk` applied exactly once, after every chunk submitted before it. `on_applied` gets the answers when it has been applied
-        *here*; it is called after the observers of that batch and before ``after_batch``. Chunks survive a fail-over of the
-        leader; only the end of this process loses them. Submissions of one reactor turn leave together."""
+        """Have `chunk` applied exactly once, after every chunk submitted before it. `on_applied` gets the answers
+        when it has been applied *here*; it is called after the observers of that batch and before ``after_batch``.
+        Chunks survive a fail-over of the leader; only the end of this process loses them. Submissions of one reactor
+        turn leave together."""
 
     def room(self) -> int:
-        """Bytes that may still be submitted before the backlog is full; stop reading from clients at 0 and resume in ``on_room``."""
+        """Bytes that may still be submitted before the backlog is full; stop reading from clients at 0 and resume in
+        ``on_room``."""
 
 
 class Replica(Protocol):
@@ -43,7 +45,8 @@ class Replica(Protocol):
     def stream(self, machine: str, on_room: Callable[[], None]) -> Stream: ...
 
     def machine(self, name: str) -> StateMachine:
-        """The live machine, to read from between batches. Never change it. A snapshot from a peer replaces it: see on_restored."""
+        """The live machine, to read from between batches. Never change it. A snapshot from a peer replaces it: see
+        on_restored."""
 
     def open_session(self, timeout_ms: int, face: str, opened: Callable[[Opened | None], None]) -> None:
         """Open a session attached here. None: no quorum within the session's time-out."""
@@ -57,7 +60,8 @@ class Replica(Protocol):
         """Its client was heard. Cheap; told to the leader in batches."""
 
     def barrier(self, ready: Callable[[bool], None]) -> None:
-        """Call `ready(True)` once everything committed in the cell before this call is applied here; False without a quorum."""
+        """Call `ready(True)` once everything committed in the cell before this call is applied here; False without a
+        quorum."""
 
     def serving(self) -> bool:
         """Whether this replica leads or follows a leader right now."""
@@ -68,14 +72,16 @@ class Replica(Protocol):
         """Member id -> address of this face's door, for those that have one."""
 
     def facts(self) -> Mapping[str, str | int]:
-        """What monitoring words report: member, role, ballot, applied, sessions, followers, synced_followers, version ..."""
+        """What monitoring words report: member, role, ballot, applied, sessions, followers, synced_followers, version
+        ..."""
 
     def observe(self, watcher: FrontObserver) -> None: ...
 
 
 class FrontObserver(Protocol):
-    """What a front is told. Order within one applied batch: machine calls (which reach the front through its machine's observer),
-    on_applied callbacks, session endings, then ``after_batch`` once: write replies and events there, one write a connection."""
+    """What a front is told. Order within one applied batch: machine calls (which reach the front through its
+    machine's observer), on_applied callbacks, session endings, then ``after_batch`` once: write replies and events
+    there, one write a connection."""
 
     def after_batch(self) -> None: ...
 
