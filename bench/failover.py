@@ -10,6 +10,7 @@ every client must still have the session it began with. Exit status 1 if not.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import statistics
@@ -65,7 +66,7 @@ class Writer(threading.Thread):
 def gap_around(writers: list[Writer], start: float, end: float) -> float:
     """The longest time between `start` and `end` in which no writer was acknowledged anything."""
     times = sorted(t for w in writers for t in list(w.times) if start - 1 <= t <= end)
-    return max((b - a for a, b in zip(times, times[1:], strict=False) if b >= start), default=end - start)
+    return max((b - a for a, b in itertools.pairwise(times) if b >= start), default=end - start)
 
 
 def settled(cell: dict[str, Any], replicas: int, deadline: float) -> dict[str, Any]:

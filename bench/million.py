@@ -58,7 +58,8 @@ def main() -> int:
         late = [rss(pid) for pid in pids]
         took = time.monotonic() - began
         print(
-            f"after {options.sets}: RSS {[b >> 20 for b in late]} MiB, disk {[b >> 20 for b in journal_bytes(cell)]} MiB"
+            f"after {options.sets}: RSS {[b >> 20 for b in late]} MiB, "
+            f"disk {[b >> 20 for b in journal_bytes(cell)]} MiB"
         )
         growth = [b / a for a, b in zip(early, late, strict=True)]
         print(f"{options.sets / took:.0f} sets/s by one kazoo client; RSS grew by {[round(g, 2) for g in growth]}")
