@@ -1,0 +1,1 @@
+"""Named 64-bit counters that count exactly once. Start with :mod:`.machine`."""
