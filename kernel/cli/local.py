@@ -1,0 +1,145 @@
+"""A cell on this machine: where its replicas listen and keep their files, and what is remembered between runs.
+
+Replica `i` of a local cell is member ``i + 1``. With base port B it serves ZooKeeper clients on ``B + i``, its peers on
+``B + 10 + i`` and native clients on ``B + 20 + i``, all on 127.0.0.1.
+
+Knows files and ports; starts no process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .command import Complaint, Exit
+
+REPLICAS_MAX: Final = 9
+MACHINES: Final = ("znodes", "locks", "counters")
+"""What a fresh local cell loads unless told otherwise."""
+
+_HOST: Final = "127.0.0.1"
+_PEERS: Final = 10
+_CLIENTS: Final = 20
+_FILE: Final = "cell.json"
+_LOCK: Final = "cell.lock"
+
+
+class LocalCell(NamedTuple):
+    """What is the same in every run of a local cell."""
+
+    cell: str
+    replicas: int
+    port: int
+    machines: tuple[str, ...] = MACHINES
+    allow: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    """Folders from which the replicas may import allowed machines."""
+
+    def zookeeper(self, index: int) -> str:
+        """Where replica `index` serves ZooKeeper clients, as host:port."""
+        return f"{_HOST}:{self.port + index}"
+
+    def peer(self, index: int) -> str:
+        """The endpoint at which its peers find replica `index`."""
+        return f"tcp:{_HOST}:{self.port + _PEERS + index}"
+
+    def client(self, index: int) -> str:
+        """The endpoint at which native clients find replica `index`."""
+        return f"tcp:{_HOST}:{self.port + _CLIENTS + index}"
+
+    def ports(self) -> list[int]:
+        """Every port the cell listens on."""
+        return [self.port + offset + index for offset in (0, _PEERS, _CLIENTS) for index in range(self.replicas)]
+
+
+class Running(NamedTuple):
+    """Who supervises a cell now: its process and the unix socket on which it takes orders."""
+
+    pid: int
+    control: str
+
+
+def replica_directory(directory: Path, index: int) -> Path:
+    """Where replica `index` of the cell in `directory` keeps everything of its own."""
+    return directory / f"replica-{index}"
+
+
+def check_replicas(count: int) -> int:
+    """`count`, or a Complaint if a local cell cannot have so many."""
+    if not 1 <= count <= REPLICAS_MAX:
+        raise Complaint(f"{count} replicas", f"a local cell has 1 to {REPLICAS_MAX}; 3 or 5 are usual", Exit.REFUSED)
+    return count
+
+
+def free_base(replicas: int) -> int:
+    """A base port with every port of a cell of `replicas` free now, below the range of outgoing connections."""
+    for _ in range(200):
+        base = random.randrange(20_000, 32_000, 40)
+        if not busy_ports(LocalCell("", replicas, base)):
+            return base
+    raise Complaint("no free range of ports between 20000 and 32000", "stop something, or give --port BASE")
+
+
+def busy_ports(cell: LocalCell) -> list[int]:
+    """The ports of `cell` that somebody else listens on."""
+    busy = []
+    for port in cell.ports():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, port))
+            except OSError:
+                busy.append(port)
+    return busy
+
+
+def load(directory: Path) -> tuple[LocalCell, Running | None] | None:
+    """What `directory` remembers, None if no cell was ever started there."""
+    try:
+        text = (directory / _FILE).read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        known = json.loads(text)
+        lists = (tuple(known[each]) for each in ("machines", "allow", "path"))
+        running = known["running"]
+        return (
+            LocalCell(known["cell"], known["replicas"], known["port"], *lists),
+            Running(running["pid"], running["control"]) if running else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Complaint(
+            f"{directory / _FILE} cannot be read: {error!r}", "it is written by `quorate cell run`; restore it"
+        ) from None
+
+
+def save(directory: Path, cell: LocalCell, running: Running | None) -> None:
+    """Remember `cell`, in one step."""
+    known = {**cell._asdict(), "running": running._asdict() if running else None}
+    fresh = directory / (_FILE + ".new")
+    fresh.write_text(json.dumps(known, indent=2) + "\n")
+    fresh.replace(directory / _FILE)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Be the only one who runs the cell in `directory`; the kernel frees it whatever way this process ends."""
+    lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Complaint(
+                f"the cell in {directory} is running already",
+                "stop that `quorate cell run` first, or give another --dir",
+            ) from None
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,102 @@
+"""``quorate replica``: one replica in the foreground, by configuration file or by flags.
+
+It starts on whatever its directory holds; nothing has to be initialized first. The flags describe a local cell, as
+``quorate cell run`` and benchmarks use it; everything else goes into a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import local
+from .command import Command, Complaint, Exit
+
+if TYPE_CHECKING:
+    from ..server.config import ReplicaConfig
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file that says everything; no other flag then"
+    )
+    parser.add_argument("--dir", type=Path, help="where it keeps its data")
+    parser.add_argument("--index", type=int, metavar="I", help="which replica of a local cell it is, counted from 0")
+    parser.add_argument(
+        "--replicas", type=int, metavar="N", default=3, help="how many the cell has (default: %(default)d)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        metavar="BASE",
+        help="ZooKeeper clients on BASE+I, peers on BASE+10+I, native clients on BASE+20+I, all on 127.0.0.1",
+    )
+    parser.add_argument("--cell", default="local", metavar="NAME", help="the cell's name (default: %(default)s)")
+    parser.add_argument(
+        "--machine",
+        action="append",
+        metavar="NAME",
+        help=f"load this machine into a fresh cell; again for more (default: {' '.join(local.MACHINES)})",
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        metavar="MODULE:CLASS",
+        default=[],
+        help="a machine that may be loaded besides the installed",
+    )
+    parser.add_argument("--supervised", action="store_true", help="end when standard input closes")
+
+
+def configuration(options: argparse.Namespace) -> ReplicaConfig:
+    """What the file or the flags say. A Complaint if they do not say enough."""
+    from ..server.config import ReplicaConfig
+
+    if options.config is not None:
+        return ReplicaConfig.from_toml(options.config)
+    missing = [f"--{each}" for each in ("dir", "index", "port") if getattr(options, each) is None]
+    if missing:
+        raise Complaint(f"{' and '.join(missing)} missing", "give them, or --config FILE", Exit.REFUSED)
+    count = local.check_replicas(options.replicas)
+    if not 0 <= options.index < count:
+        raise Complaint(f"--index {options.index} of {count} replicas", "they are counted from 0", Exit.REFUSED)
+    machines = tuple(options.machine or local.MACHINES)
+    cell = local.LocalCell(options.cell, count, options.port, machines, tuple(options.allow))
+    return local_configuration(cell, options.index, options.dir)
+
+
+def local_configuration(cell: local.LocalCell, index: int, directory: Path) -> ReplicaConfig:
+    """The configuration of replica `index` of a local cell."""
+    raise NotImplementedError
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.supervised:
+        _die_with_parent()
+    config = configuration(options)
+    # The reactor is installed by its first import, so it is imported only by who runs it.
+    from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    from ..server.service import make_replica_service
+
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    service = make_replica_service(config, reactor)
+    reactor.run()
+    return Exit.DONE
+
+
+def _die_with_parent() -> None:
+    """Leave the terminal's process group, so that its Ctrl-C reaches the supervisor alone, and go when that goes."""
+    os.setpgid(0, 0)
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+
+
+COMMAND = Command("replica", "run one replica in the foreground", _configure, _run)

@@ -1,0 +1,328 @@
+"""The parent of a local cell: starts the replicas' processes, starts again those that die, and carries out orders.
+
+Whoever dies by itself or by somebody else's signal runs again a second later; whoever was told to stop stays stopped.
+Nothing outlives this process: each replica watches a pipe from here and ends when it closes (on Linux the kernel also
+kills it at the death of its parent, so that even a paused one goes).
+
+Knows nothing of the replicas' inside: it asks them how they do, as any client may.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime, IReactorUNIX
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from ..machine import Plain
+from . import ask
+from .command import Complaint
+from .control import Order
+from .local import LocalCell, replica_directory
+
+RESTART_AFTER: Final = 1.0
+STOP_PATIENCE: Final = 10.0
+"""Seconds a replica has to end by itself before it is killed."""
+SERVE_PATIENCE: Final = 60.0
+POLL: Final = 0.05
+LOG_BYTES_MAX: Final = 8 << 20
+
+
+class SupervisorReactor(IReactorProcess, IReactorTime, IReactorUNIX, Protocol):  # type: ignore[misc]
+    """What of Twisted's reactor is needed here."""
+
+
+class _State(enum.Enum):
+    RUNNING = enum.auto()
+    PAUSED = enum.auto()
+    FALLEN = enum.auto()
+    """Died unasked; a timer will start it again."""
+    STOPPED = enum.auto()
+
+
+class Supervised(ProcessProtocol):
+    """One replica: the process that runs it now, if any."""
+
+    def __init__(self, supervisor: Supervisor, index: int) -> None:
+        self._supervisor = supervisor
+        self.index = index
+        self.state = _State.STOPPED
+        self.pid = 0
+        self._ended: list[Deferred[None]] = []
+        self._again: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Run it unless it runs."""
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        if self.pid:
+            return
+        directory = replica_directory(self._supervisor.directory, self.index)
+        directory.mkdir(exist_ok=True)
+        log = _open_log(directory)
+        try:
+            transport = self._supervisor.reactor.spawnProcess(
+                self,
+                sys.executable,
+                self._supervisor.command_line(self.index),
+                self._supervisor.environment,
+                None,
+                childFDs={0: "w", 1: log, 2: log},
+            )
+        finally:
+            os.close(log)
+        self.state = _State.RUNNING
+        self.pid = transport.pid or 0
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process, which must run."""
+        assert self.transport is not None
+        self.transport.signalProcess(number)
+
+    def end(self, number: signal.Signals) -> Deferred[None]:
+        """End the process with a signal; fires once it is gone."""
+        done: Deferred[None] = Deferred()
+        if not self.pid:
+            done.callback(None)
+            return done
+        self._ended.append(done)
+        self.send(number)
+        if self.state is _State.PAUSED:
+            self.send(signal.SIGCONT)
+        return done
+
+    def processEnded(self, reason: Failure) -> None:
+        """Twisted's word that the process is gone."""
+        pid, self.pid = self.pid, 0
+        how = cast("ProcessDone | ProcessTerminated", reason.value)
+        words = f"signal {how.signal}" if how.signal else f"exit status {how.exitCode}"
+        if self.state is not _State.STOPPED:
+            self.state = _State.FALLEN
+            self._again = self._supervisor.reactor.callLater(RESTART_AFTER, self.start)
+            self._supervisor.fallen(self.index, pid, words, by_itself=how.signal is None)
+        waiting, self._ended = self._ended, []
+        for each in waiting:
+            each.callback(None)
+
+    def forget_restart(self) -> None:
+        """It stays down when it ends."""
+        self.state = _State.STOPPED
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+
+
+class Supervisor:
+    """The replicas of one local cell, together. `tell` takes a line for the person who watches."""
+
+    def __init__(
+        self, reactor: SupervisorReactor, directory: Path, cell: LocalCell, tell: Callable[[str], None]
+    ) -> None:
+        self.reactor = reactor
+        self.directory = directory
+        self.cell = cell
+        self.environment = dict(os.environ)
+        if cell.path:
+            inherited = self.environment.get("PYTHONPATH")
+            self.environment["PYTHONPATH"] = os.pathsep.join([*cell.path, *([inherited] if inherited else [])])
+        self._tell = tell
+        self._replicas = [Supervised(self, index) for index in range(cell.replicas)]
+        self._served = False
+        self._failure: Complaint | None = None
+        self._control = ""
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> str:
+        """Start every replica and listen for orders; returns the control socket's path."""
+        self._control = _control_path()
+        self.reactor.listenUNIX(self._control, _OrdersFactory(self), mode=0o600)  # type: ignore[arg-type]
+        for each in self._replicas:
+            each.start()
+        return self._control
+
+    async def serving(self) -> list[Mapping[str, Plain]]:
+        """Wait until every replica serves; returns what they say of themselves. A Complaint if one ended instead."""
+        found = [await self._serving(index) for index in range(self.cell.replicas)]
+        while len({each["leader"] for each in found}) > 1:  # a change of leader between the answers
+            found = [await self._serving(index) for index in range(self.cell.replicas)]
+        self._served = True
+        return found
+
+    async def stop(self) -> None:
+        """End every process, gently if it lets itself."""
+        for each in self._replicas:
+            each.forget_restart()
+        for ended in [self._stop(each) for each in self._replicas]:
+            await ended
+        Path(self._control).unlink(missing_ok=True)
+        if self._control:
+            Path(self._control).parent.rmdir()
+
+    def pids(self) -> list[int]:
+        """The replicas' processes now, 0 where none runs."""
+        return [each.pid for each in self._replicas]
+
+    def command_line(self, index: int) -> list[str]:
+        """How replica `index` is started."""
+        cell = self.cell
+        words = [sys.executable, "-P", "-m", "quorate.kernel.cli", "replica", "--supervised", "--cell", cell.cell]
+        words += ["--index", str(index), "--replicas", str(cell.replicas), "--port", str(cell.port)]
+        words += ["--dir", str(replica_directory(self.directory, index))]
+        words += [word for each in cell.machines for word in ("--machine", each)]
+        words += [word for each in cell.allow for word in ("--allow", each)]
+        return words
+
+    def fallen(self, index: int, pid: int, how: str, *, by_itself: bool) -> None:
+        """A replica's process ended unasked."""
+        log = replica_directory(self.directory, index) / "log"
+        last = _last_line(log) if by_itself else ""
+        self._tell(f"replica {index} (pid {pid}) ended with {how}; it starts again in {RESTART_AFTER:g} s")
+        if last:
+            self._tell(f"  its last words: {last}")
+        if by_itself and not self._served:
+            self._failure = Complaint(f"replica {index} ended with {how}: {last or 'it said nothing'}", f"read {log}")
+
+    # ------------------------------------------------------------ orders
+
+    async def obey(self, order: Order, index: int) -> str:
+        """Carry out an order; returns what was done. Raises Complaint."""
+        replica = self._replicas[index]
+        match order:
+            case Order.START:
+                replica.start()
+                await self._serving(index)
+                return f"replica {index} serves (pid {replica.pid})"
+            case Order.STOP:
+                replica.forget_restart()
+                await self._stop(replica)
+                return f"replica {index} is stopped"
+        if not replica.pid:
+            raise Complaint(f"replica {index} does not run", f"start it with `quorate cell start {index}`")
+        pid = replica.pid
+        try:
+            match order:
+                case Order.KILL:
+                    await replica.end(signal.SIGKILL)
+                    return f"replica {index} (pid {pid}) is killed; it starts again in {RESTART_AFTER:g} s"
+                case Order.PAUSE:
+                    replica.send(signal.SIGSTOP)
+                    replica.state = _State.PAUSED
+                    return f"replica {index} (pid {pid}) is paused"
+                case Order.RESUME:
+                    replica.send(signal.SIGCONT)
+                    replica.state = _State.RUNNING
+                    return f"replica {index} (pid {pid}) goes on"
+        except ProcessExitedAlready:
+            raise Complaint(f"replica {index} (pid {pid}) has just ended", "try again") from None
+
+    # ------------------------------------------------------------ leaves
+
+    async def _serving(self, index: int) -> Mapping[str, Plain]:
+        """Ask replica `index` until it serves."""
+        deadline = self.reactor.seconds() + SERVE_PATIENCE
+        last = "it does not answer"
+        while self.reactor.seconds() < deadline:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                answer: Mapping[str, Plain] = await deferToThread(ask.status, self.cell.client(index), 1.0)
+            except ask.NoAnswer as no:
+                last = str(no)
+            else:
+                if answer["serving"]:
+                    return answer
+                last = "it follows no leader"
+            await deferLater(self.reactor, POLL)
+        raise Complaint(
+            f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {last}",
+            f"read {replica_directory(self.directory, index) / 'log'}; a cell needs a majority of its replicas running",
+        )
+
+    def _stop(self, replica: Supervised) -> Deferred[None]:
+        """End one process, by force if it does not go within STOP_PATIENCE."""
+        gone = replica.end(signal.SIGTERM)
+        force = self.reactor.callLater(STOP_PATIENCE, replica.end, signal.SIGKILL)
+
+        def enough(_: None) -> None:
+            if force.active():
+                force.cancel()
+
+        return gone.addCallback(enough)
+
+
+class _Orders(LineOnlyReceiver):
+    """The control socket's far end."""
+
+    delimiter = b"\n"
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def lineReceived(self, line: bytes) -> None:
+        """One order; the answer is one line."""
+        asked = json.loads(line)
+        done = Deferred.fromCoroutine(self._supervisor.obey(Order(asked["order"]), int(asked["index"])))
+        done.addCallbacks(lambda words: {"done": words}, _refused).addCallback(self._answer)
+
+    def _answer(self, answer: dict[str, str]) -> None:
+        assert self.transport is not None
+        self.transport.write(json.dumps(answer).encode() + b"\n")
+        self.transport.loseConnection()
+
+
+class _OrdersFactory(Factory[_Orders]):
+    """Answers on the control socket."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def buildProtocol(self, addr: object) -> _Orders:
+        """One connection gives one order."""
+        return _Orders(self._supervisor)
+
+
+def _refused(failure: Failure) -> dict[str, str]:
+    complaint = failure.value if isinstance(failure.value, Complaint) else Complaint(str(failure.value))
+    return {"wrong": complaint.what, "advice": complaint.advice}
+
+
+def _control_path() -> str:
+    """A fresh place for a unix socket, whose path must be short whatever the cell's folder is called."""
+    path = Path(tempfile.mkdtemp(prefix="quorate-")) / "control"
+    if len(os.fsencode(path)) > 100:
+        path.parent.rmdir()
+        path = Path(tempfile.mkdtemp(prefix="quorate-", dir="/tmp")) / "control"
+    return str(path)
+
+
+def _open_log(directory: Path) -> int:
+    """The file that takes what a replica says, for appending; a long one is set aside first."""
+    path = directory / "log"
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(directory / "log.1")
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _last_line(path: Path) -> str:
+    """The last thing a log says."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - 4096))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
