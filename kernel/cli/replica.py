@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import local
 from .command import Command, Complaint, Exit
@@ -55,10 +55,15 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def configuration(options: argparse.Namespace) -> ReplicaConfig:
     """What the file or the flags say. A Complaint if they do not say enough."""
-    from ..server.config import ReplicaConfig
+    from ..server.config import BadConfiguration, ReplicaConfig
 
     if options.config is not None:
-        return ReplicaConfig.from_toml(options.config)
+        try:
+            return ReplicaConfig.from_toml(options.config)
+        except BadConfiguration as bad:
+            raise Complaint(str(bad), "the reference of the configuration lists what may stand there") from None
+        except OSError as error:
+            raise Complaint(f"{options.config} cannot be read: {error.strerror}", "name a readable TOML file") from None
     missing = [f"--{each}" for each in ("dir", "index", "port") if getattr(options, each) is None]
     if missing:
         raise Complaint(f"{' and '.join(missing)} missing", "give them, or --config FILE", Exit.REFUSED)
@@ -72,7 +77,32 @@ def configuration(options: argparse.Namespace) -> ReplicaConfig:
 
 def local_configuration(cell: local.LocalCell, index: int, directory: Path) -> ReplicaConfig:
     """The configuration of replica `index` of a local cell."""
-    raise NotImplementedError
+    from ..server.config import CLIENT, Founder, ReplicaConfig
+
+    def zookeeper(each: int) -> str:
+        return f"tcp:{cell.zookeeper(each)}"
+
+    founders = (
+        Founder(each + 1, cell.peer(each), ((CLIENT, cell.client(each)), ("zookeeper", zookeeper(each))))
+        for each in range(cell.replicas)
+    )
+    return ReplicaConfig(
+        cell=cell.cell,
+        member=index + 1,
+        directory=directory.absolute(),
+        peer=_listening(cell.peer(index)),
+        client=_listening(cell.client(index)),
+        founders=tuple(founders),
+        doors={"zookeeper": _listening(zookeeper(index))},
+        machines=cell.machines,
+        allow=cell.allow,
+    )
+
+
+def _listening(client: str) -> str:
+    """The server's endpoint string for a client's."""
+    kind, host, port = client.split(":")
+    return f"{kind}:{port}:interface={host}"
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -81,14 +111,13 @@ def _run(options: argparse.Namespace) -> int:
     config = configuration(options)
     # The reactor is installed by its first import, so it is imported only by who runs it.
     from twisted.internet import reactor
-    from twisted.logger import globalLogBeginner, textFileLogObserver
 
-    from ..server.service import make_replica_service
+    return run_service(reactor, config, watch_input=options.supervised)
 
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    service = make_replica_service(config, reactor)
-    reactor.run()
-    return Exit.DONE
+
+def run_service(reactor: Any, config: ReplicaConfig, *, watch_input: bool) -> int:
+    """Run the replica until a signal stops it, or it cannot go on."""
+    raise NotImplementedError
 
 
 def _die_with_parent() -> None:

@@ -1,0 +1,61 @@
+"""What is remembered of a local cell, and its ports."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from quorate.kernel.cli import local
+from quorate.kernel.cli.command import Complaint
+from quorate.kernel.cli.local import LocalCell, Running
+
+
+def test_ports_of_a_cell_are_all_different() -> None:
+    """ZooKeeper, peer and native ports of the largest local cell do not overlap."""
+    ports = LocalCell("c", local.REPLICAS_MAX, 20_000).ports()
+    assert len(set(ports)) == len(ports) == 3 * local.REPLICAS_MAX
+
+
+def test_a_cell_is_remembered(tmp_path: Path) -> None:
+    """What is saved is loaded again, with and without a supervisor."""
+    cell = LocalCell("c", 3, 20_000, ("locks",), ("tally:Tally",), ("here",))
+    assert local.load(tmp_path) is None
+    for running in (Running(7, "socket"), None):
+        local.save(tmp_path, cell, running)
+        assert local.load(tmp_path) == (cell, running)
+
+
+def test_a_damaged_file_is_a_complaint(tmp_path: Path) -> None:
+    """An unreadable cell.json is named, not guessed at."""
+    (tmp_path / "cell.json").write_text('{"cell": "c"')
+    with pytest.raises(Complaint, match=r"cell\.json"):
+        local.load(tmp_path)
+
+
+def test_a_folder_is_run_once(tmp_path: Path) -> None:
+    """Two supervisors cannot run the same cell; the next may when the first has gone."""
+    with local.held(tmp_path):
+        with pytest.raises(Complaint, match="running already"), local.held(tmp_path):
+            pass
+    with local.held(tmp_path):
+        pass
+
+
+def test_a_free_base_is_free_and_a_taken_port_is_seen() -> None:
+    """The ports offered can be bound; one that is bound is reported."""
+    base = local.free_base(3)
+    cell = LocalCell("c", 3, base)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", base + 11))
+        taken.listen()
+        assert local.busy_ports(cell) == [base + 11]
+    assert local.busy_ports(cell) == []
+
+
+@pytest.mark.parametrize("count", [0, -1, 10])
+def test_an_impossible_number_of_replicas_is_a_complaint(count: int) -> None:
+    """A local cell has one to nine replicas."""
+    with pytest.raises(Complaint, match=str(count)):
+        local.check_replicas(count)
