@@ -1,0 +1,7 @@
+"""The ZooKeeper face: a tree of znodes as a state machine, and a port that stock ZooKeeper clients cannot tell from
+the original.
+
+Start with ``protocol.py`` (the numbers of the protocol) and ``jute.py`` (every record, declared once). Then the
+replicated half, which is pure: ``paths.py``, ``acl.py``, ``tree.py``, ``machine.py`` with ``chunks.py`` (what travels
+in the log) and ``images.py`` (snapshots). Then the half that is local to one replica: ``watches.py``, ``reads.py``,
+``connection.py``, ``front.py``, ``words.py``."""

@@ -1,0 +1,110 @@
+"""Snapshots of the tree: a compact binary image in pieces, written and read one node at a time.
+
+A piece holds whole nodes; only data larger than :data:`INLINE` stands in pieces of its own behind the one its node
+ends. Nodes stand in the order of the flat dict, which is the order of creation: parents before children, and siblings
+as they were. Lists of access control are numbered as they first appear and carried there once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from struct import Struct
+from typing import Final
+
+from .acl import OPEN
+from .tree import Node, Tree
+
+PIECE: Final = 256 * 1024
+"""Bytes after which a piece is closed."""
+INLINE: Final = 64 * 1024
+"""Data up to this size stands beside its node."""
+
+_NODE: Final = Struct(">iiIqqqqqiiiq")
+"""Path length, data length (-1: null), number of the list, czxid, mzxid, pzxid, ctime, mtime, version, creates,
+aversion, owner."""
+_LENGTH: Final = Struct(">I")
+
+
+def write(tree: Tree) -> Iterator[bytes]:
+    """The pieces of an image of `tree`."""
+    numbers = {OPEN: 0}
+    parts: list[bytes] = []
+    size = 0
+    pack = _NODE.pack
+    for path, node in tree.nodes.items():
+        if not path:
+            continue
+        data, acl = node.data, node.acl
+        number = numbers.get(acl)
+        fresh = number is None
+        if number is None:
+            number = numbers[acl] = len(numbers)
+        parts.append(
+            pack(
+                len(path),
+                -1 if data is None else len(data),
+                number,
+                node.czxid,
+                node.mzxid,
+                node.pzxid,
+                node.ctime,
+                node.mtime,
+                node.version,
+                node.creates,
+                node.aversion,
+                node.owner,
+            )
+        )
+        if fresh:
+            parts.append(_LENGTH.pack(len(acl)))
+            parts.append(acl)
+        parts.append(path)
+        large = data is not None and len(data) > INLINE
+        if data and not large:
+            parts.append(data)
+            size += len(data)
+        size += _NODE.size + len(path)
+        if size >= PIECE or large:
+            yield b"".join(parts)
+            parts, size = [], 0
+        if large and data is not None:
+            for at in range(0, len(data), PIECE):
+                yield data[at : at + PIECE]
+    if parts:
+        yield b"".join(parts)
+
+
+def read(pieces: Iterable[bytes]) -> Tree:
+    """The tree an image shows. Raises ValueError if it is damaged."""
+    tree = Tree()
+    tree.nodes.clear()
+    tree.sum = tree.size = 0
+    lists = [OPEN]
+    width = _NODE.size
+    unpack = _NODE.unpack_from
+    remaining = iter(pieces)
+    for piece in remaining:
+        at = 0
+        while at < len(piece):
+            length, extent, number, czxid, mzxid, pzxid, ctime, mtime, version, creates, aversion, owner = unpack(
+                piece, at
+            )
+            at += width
+            if number == len(lists):
+                end = at + 4 + _LENGTH.unpack_from(piece, at)[0]
+                lists.append(piece[at + 4 : end])
+                at = end
+            path = piece[at : at + length]
+            at += length
+            if extent > INLINE:
+                data: bytes | None = b"".join(next(remaining) for _ in range(-(-extent // PIECE)))
+            else:
+                data = piece[at : at + extent] if extent >= 0 else None
+                at += max(extent, 0)
+            if length < 1 or extent < -1 or at > len(piece):
+                raise ValueError("damaged image of a tree")
+            node = Node(path, data, lists[number], owner, czxid, ctime)
+            node.mzxid, node.pzxid, node.mtime = mzxid, pzxid, mtime
+            node.version, node.creates, node.aversion = version, creates, aversion
+            tree.adopt(path, node)
+    tree.nodes[b""] = tree.nodes[b"/"]
+    return tree

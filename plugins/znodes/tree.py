@@ -1,0 +1,426 @@
+"""The tree of znodes: what each operation does to it, with every rule about versions, counters, rights and special
+paths.
+
+One flat dict holds path -> node, so that an operation costs one look-up whatever the depth; a node knows the names of
+its children only. The root is there twice, as "/" and as "" (the text before the first slash), which spares the
+parent look-up a special case.
+
+An operation raises Fault before its first change. To take a whole multi back, `undo` collects what reverses each
+change.
+
+The digest is a sum over nodes, kept incrementally and therefore independent of order, of the hash of two tuples of
+ints a node: `content` (what a setData changes) and `family` (what a change among the children or of the list changes;
+0 while untouched). Hashes of tuples of ints are the same in every process, unlike those of text.
+
+Sources: DataTree, DataNode and PrepRequestProcessor of ZooKeeper 3.8, told in own words in the checklist of the
+protocol's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+from zlib import crc32
+
+from . import paths
+from .acl import OPEN, READ_ONLY, Identities, permits, settled
+from .codec import STAT
+from .protocol import ANY_VERSION, INT_MAX, Err, Event, Fault, Right
+
+_pack_stat = STAT.pack
+_READ: Final = Right.READ.value
+_WRITE: Final = Right.WRITE.value
+_CREATE: Final = Right.CREATE.value
+_DELETE: Final = Right.DELETE.value
+_ADMIN: Final = Right.ADMIN.value
+
+
+class Observer(Protocol):
+    """Told of each change that may fire watches, right after it happened, in order.
+
+    `acl` is the node's list (for a child's coming or going also `parent_acl`, its parent's): events are shown only to
+    those who may read."""
+
+    def __call__(self, event: Event, path: bytes, acl: bytes, parent_acl: bytes) -> None: ...
+
+
+class Node:
+    """One znode. `creates` counts the children ever created under it: it numbers sequential ones and is half of
+    cversion."""
+
+    __slots__ = (
+        "acl",
+        "aversion",
+        "birth",
+        "children",
+        "content",
+        "creates",
+        "ctime",
+        "czxid",
+        "data",
+        "family",
+        "mtime",
+        "mzxid",
+        "owner",
+        "packed",
+        "pzxid",
+        "version",
+    )
+
+    def __init__(self, path: bytes, data: bytes | None, acl: bytes, owner: int, zxid: int, now: int) -> None:
+        self.data = data
+        self.acl = acl
+        self.owner = owner
+        self.czxid = self.mzxid = self.pzxid = zxid
+        self.ctime = self.mtime = now
+        self.version = self.aversion = self.creates = self.family = 0
+        self.children: dict[bytes, None] | None = None
+        self.packed: bytes | None = None
+        self.birth = birth = hash((crc32(path), zxid, now, owner))
+        self.content = hash((birth, crc32(data) if data is not None else -9, zxid, now, 0))
+
+
+def content_of(node: Node) -> int:
+    """The digest's first part of a node, from scratch."""
+    data = node.data
+    return hash((node.birth, crc32(data) if data is not None else -9, node.mzxid, node.mtime, node.version))
+
+
+def family_of(node: Node) -> int:
+    """The digest's second part of a node, from scratch."""
+    if node.acl is OPEN and not node.aversion and not node.creates and node.pzxid == node.czxid:
+        return 0
+    return hash((node.birth, node.pzxid, node.creates, node.aversion, 0 if node.acl is OPEN else crc32(node.acl)))
+
+
+def stat(node: Node) -> bytes:
+    """The 68 bytes of a node's Stat. Kept until the node changes."""
+    found = node.packed
+    if found is None:
+        data, children = node.data, node.children
+        count = len(children) if children else 0
+        cversion = 2 * node.creates - count
+        found = node.packed = _pack_stat(
+            node.czxid,
+            node.mzxid,
+            node.ctime,
+            node.mtime,
+            node.version,
+            cversion if -INT_MAX <= cversion <= INT_MAX else _int32(cversion),
+            node.aversion,
+            node.owner if node.owner > 0 else 0,
+            len(data) if data else 0,
+            count,
+            node.pzxid,
+        )
+    return found
+
+
+def _int32(number: int) -> int:
+    """`number` as 32-bit arithmetic would have it."""
+    return ((number + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+
+
+def _next_version(version: int) -> int:
+    """The version after this one: wraps in 32 bits and never becomes -1, which stands for any version."""
+    version = _int32(version + 1)
+    return version if version != ANY_VERSION else 0
+
+
+def _absent(path: bytes) -> Fault:
+    """What a write to a path without a node ends with. A node that is there has a valid path, so only this case
+    looks."""
+    return Fault(Err.NO_NODE if paths.valid(path) else Err.BAD_ARGUMENTS)
+
+
+class Tree:
+    """The nodes, who owns which ephemerals, and the running sums."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[bytes, Node] = {}
+        self.ephemerals: dict[int, dict[bytes, None]] = {}
+        self.fleeting: dict[bytes, None] = {}
+        """Containers and nodes with a time to live, in order of creation."""
+        self.sum = 0
+        """Sum of every node's content and family hashes."""
+        self.size = 0
+        """Bytes of all data, for monitoring."""
+        self.observer: Observer | None = None
+        self.undo: list[tuple[Callable[..., None], tuple[object, ...]]] | None = None
+        self._plant()
+
+    def _plant(self) -> None:
+        """The nodes every tree has. As in the original they count as created by nobody: their parents' counters stay
+        0."""
+        for path, acl in ((paths.ROOT, OPEN), (paths.ZOOKEEPER, OPEN), (paths.CONFIG, READ_ONLY), (paths.QUOTA, OPEN)):
+            node = Node(path, b"", acl, 0, 0, 0)
+            if path == paths.CONFIG:
+                node.aversion = -1
+            self.adopt(path, node)
+        self.nodes[b""] = self.nodes[paths.ROOT]
+
+    def adopt(self, path: bytes, node: Node) -> None:
+        """Put a node with all its attributes in place, below a parent that is there: for the first nodes and for
+        snapshots."""
+        node.content = content_of(node)
+        node.family = family_of(node)
+        self.nodes[path] = node
+        if path != paths.ROOT:
+            head, _, name = path.rpartition(b"/")
+            above = self.nodes[head or paths.ROOT]
+            if above.children is None:
+                above.children = {}
+            above.children[name] = None
+        self.sum += node.content + node.family
+        self.size += len(node.data or b"")
+        self._index(path, node.owner)
+
+    def _index(self, path: bytes, owner: int) -> None:
+        if owner > 0:
+            owned = self.ephemerals.get(owner)
+            if owned is None:
+                owned = self.ephemerals[owner] = {}
+            owned[path] = None
+        elif owner:
+            self.fleeting[path] = None
+
+    def create(
+        self,
+        path: bytes,
+        data: bytes | None,
+        acl: bytes,
+        owner: int,
+        sequential: bool,
+        who: Identities,
+        zxid: int,
+        now: int,
+    ) -> bytes:
+        """Create a node; returns its path, which has the parent's counter appended if `sequential`."""
+        head, slash, name = path.rpartition(b"/")
+        if not slash:
+            raise Fault(Err.BAD_ARGUMENTS)
+        if acl is not OPEN:
+            if b"\0" in path:
+                raise Fault(Err.BAD_ARGUMENTS)
+            acl = settled(acl, who)
+        nodes = self.nodes
+        above = nodes.get(head)
+        if above is None:
+            raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
+        if above.acl is not OPEN and not permits(above.acl, _CREATE, who):
+            raise Fault(Err.NO_AUTH)
+        number = above.creates
+        if sequential:
+            suffix = b"%010d" % number
+            path += suffix
+            name += suffix
+        if path in nodes:
+            raise Fault(Err.NODE_EXISTS)
+        if not paths.valid_name(name) or head == paths.ROOT:
+            raise Fault(Err.BAD_ARGUMENTS)
+        if above.owner > 0:
+            raise Fault(Err.NO_CHILDREN_FOR_EPHEMERALS)
+        if self.undo is not None:
+            self.undo.append((self._uncreate, (path, above, above.pzxid, number)))
+        nodes[path] = node = Node(path, data, acl, owner, zxid, now)
+        if above.children is None:
+            above.children = {}
+        above.children[name] = None
+        above.packed = None
+        above.pzxid = zxid
+        above.creates = number = number + 1 if number != INT_MAX else -INT_MAX - 1
+        family = hash((above.birth, zxid, number, above.aversion, 0 if above.acl is OPEN else crc32(above.acl)))
+        total = node.content + family - above.family
+        above.family = family
+        if acl is not OPEN:
+            node.family = family_of(node)
+            total += node.family
+        self.sum += total
+        if data:
+            self.size += len(data)
+        if owner:
+            self._index(path, owner)
+        if self.observer is not None:
+            self.observer(Event.CREATED, path, acl, above.acl)
+        return path
+
+    def delete(self, path: bytes, version: int, who: Identities, zxid: int) -> None:
+        """Delete a node without children."""
+        head, slash, name = path.rpartition(b"/")
+        if not slash or path in paths.UNDELETABLE:
+            raise Fault(Err.BAD_ARGUMENTS)
+        above = self.nodes.get(head)
+        if above is None:
+            raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
+        if above.acl is not OPEN and not permits(above.acl, _DELETE, who):
+            raise Fault(Err.NO_AUTH)
+        node = self.nodes.get(path)
+        if node is None:
+            raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
+        if version not in (ANY_VERSION, node.version):
+            raise Fault(Err.BAD_VERSION)
+        if node.children:
+            raise Fault(Err.NOT_EMPTY)
+        self._remove(path, node, above, name, zxid)
+
+    def remove(self, path: bytes, zxid: int) -> None:
+        """Delete a node that is there and has no children, by the cell's own decision."""
+        head, _, name = path.rpartition(b"/")
+        self._remove(path, self.nodes[path], self.nodes[head], name, zxid)
+
+    def _remove(self, path: bytes, node: Node, above: Node, name: bytes, zxid: int) -> None:
+        if self.undo is not None:
+            self.undo.append((self._undelete, (path, node, above, name, above.pzxid)))
+        del self.nodes[path]
+        del above.children[name]  # type: ignore[union-attr]
+        above.packed = None
+        above.pzxid = max(above.pzxid, zxid)
+        family = family_of(above)
+        self.sum += family - above.family - node.content - node.family
+        above.family = family
+        if node.data:
+            self.size -= len(node.data)
+        owner = node.owner
+        if owner > 0:
+            owned = self.ephemerals[owner]
+            del owned[path]
+            if not owned:
+                del self.ephemerals[owner]
+        elif owner:
+            del self.fleeting[path]
+        if self.observer is not None:
+            self.observer(Event.DELETED, path, node.acl, above.acl)
+
+    def set_data(self, path: bytes, data: bytes | None, version: int, who: Identities, zxid: int, now: int) -> Node:
+        """Replace a node's data."""
+        node = self.nodes.get(path)
+        if node is None:
+            raise _absent(path)
+        if node.acl is not OPEN and not permits(node.acl, _WRITE, who):
+            raise Fault(Err.NO_AUTH)
+        current = node.version
+        if version != ANY_VERSION and version != current:
+            raise Fault(Err.BAD_VERSION)
+        if self.undo is not None:
+            self.undo.append((self._unset, (node, node.data, node.mzxid, node.mtime, current)))
+        before = node.data
+        node.data = data
+        node.mzxid = zxid
+        node.mtime = now
+        node.version = current = current + 1 if 0 <= current < INT_MAX else _next_version(current)
+        node.packed = None
+        content = hash((node.birth, crc32(data) if data is not None else -9, zxid, now, current))
+        self.sum += content - node.content
+        node.content = content
+        self.size += (len(data) if data else 0) - (len(before) if before else 0)
+        if self.observer is not None:
+            self.observer(Event.DATA_CHANGED, path, node.acl, OPEN)
+        return node
+
+    def set_acl(self, path: bytes, acl: bytes, version: int, who: Identities) -> Node:
+        """Replace a node's access control list."""
+        if path not in self.nodes and not paths.valid(path):
+            raise Fault(Err.BAD_ARGUMENTS)
+        acl = settled(acl, who)
+        node = self.nodes.get(path)
+        if node is None:
+            raise Fault(Err.NO_NODE)
+        if node.acl is not OPEN and not permits(node.acl, _ADMIN, who):
+            raise Fault(Err.NO_AUTH)
+        if version not in (ANY_VERSION, node.aversion):
+            raise Fault(Err.BAD_VERSION)
+        if self.undo is not None:
+            self.undo.append((self._unset_acl, (node, node.acl, node.aversion)))
+        self._put_acl(node, acl, _next_version(node.aversion))
+        return node
+
+    def check(self, path: bytes, version: int, who: Identities) -> Node:
+        """Hold a node's version against an expected one."""
+        node = self.nodes.get(path)
+        if node is None:
+            raise _absent(path)
+        if node.acl is not OPEN and not permits(node.acl, _READ, who):
+            raise Fault(Err.NO_AUTH)
+        if version not in (ANY_VERSION, node.version):
+            raise Fault(Err.BAD_VERSION)
+        return node
+
+    def readable(self, path: bytes, who: Identities, right: int = _READ) -> Node:
+        """The node at `path` for somebody who may read it."""
+        node = self.nodes.get(path)
+        if node is None:
+            raise Fault(Err.NO_NODE)
+        if node.acl is not OPEN and not permits(node.acl, right, who):
+            raise Fault(Err.NO_AUTH)
+        return node
+
+    def end_session(self, session: int, zxid: int) -> None:
+        """Remove a session's ephemerals, in order of creation."""
+        for path in list(self.ephemerals.get(session, ())):
+            self.remove(path, zxid)
+
+    def descendants(self, path: bytes) -> int:
+        """How many nodes are below the one at `path`, at any depth."""
+        if path == paths.ROOT:
+            return len(self.nodes) - 2
+        total = 0
+        found = [path]
+        for place in found:
+            children = self.nodes[place].children
+            if children:
+                total += len(children)
+                found.extend(place + b"/" + name for name in children)
+        return total
+
+    def roll_back(self, steps: list[tuple[Callable[..., None], tuple[object, ...]]]) -> None:
+        """Take changes back, newest first."""
+        for step, arguments in reversed(steps):
+            step(*arguments)
+
+    def _uncreate(self, path: bytes, above: Node, pzxid: int, creates: int) -> None:
+        node = self.nodes.pop(path)
+        del above.children[path.rpartition(b"/")[2]]  # type: ignore[union-attr]
+        self.sum -= node.content + node.family
+        self.size -= len(node.data or b"")
+        if node.owner > 0:
+            owned = self.ephemerals[node.owner]
+            del owned[path]
+            if not owned:
+                del self.ephemerals[node.owner]
+        elif node.owner:
+            del self.fleeting[path]
+        above.creates = creates
+        self._put_pzxid(above, pzxid)
+
+    def _undelete(self, path: bytes, node: Node, above: Node, name: bytes, pzxid: int) -> None:
+        self.nodes[path] = node
+        above.children[name] = None  # type: ignore[index]
+        self.sum += node.content + node.family
+        self.size += len(node.data or b"")
+        self._index(path, node.owner)
+        self._put_pzxid(above, pzxid)
+
+    def _put_pzxid(self, node: Node, pzxid: int) -> None:
+        node.pzxid = pzxid
+        self._refresh_family(node)
+
+    def _put_acl(self, node: Node, acl: bytes, aversion: int) -> None:
+        node.acl = acl
+        node.aversion = aversion
+        self._refresh_family(node)
+
+    def _refresh_family(self, node: Node) -> None:
+        node.packed = None
+        family = family_of(node)
+        self.sum += family - node.family
+        node.family = family
+
+    def _unset_acl(self, node: Node, acl: bytes, aversion: int) -> None:
+        self._put_acl(node, acl, aversion)
+
+    def _unset(self, node: Node, data: bytes | None, mzxid: int, mtime: int, version: int) -> None:
+        self.size += len(data or b"") - len(node.data or b"")
+        node.data, node.mzxid, node.mtime, node.version = data, mzxid, mtime, version
+        node.packed = None
+        content = content_of(node)
+        self.sum += content - node.content
+        node.content = content
