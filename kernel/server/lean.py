@@ -46,9 +46,9 @@ from zope.interface import implementer
 from .endpoints import Endpoint, listening
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorFDSet, IReactorTime
 
-    class Reactor(IReactorFDSet, IReactorTime):
+    class Reactor(IReactorCore, IReactorFDSet, IReactorTime):
         """What a lean connection asks of a reactor."""
 
 

@@ -44,8 +44,8 @@ _COMMIT: Final = struct.Struct(">IBQIQ")
 _COMMIT_BODY: Final = struct.Struct(">xQIQ")
 _HEARTBEAT: Final = struct.Struct(">IBQIQQQQ")
 _HEARTBEAT_BODY: Final = struct.Struct(">xQIQQQQ")
-_BEATEN: Final = struct.Struct(">IBQIQQQQB")
-_BEATEN_BODY: Final = struct.Struct(">xQIQQQQB")
+_BEATEN: Final = struct.Struct(">IBQIQQQ")
+_BEATEN_BODY: Final = struct.Struct(">xQIQQQ")
 _CHUNK: Final = struct.Struct(">IBQQQ")
 _CHUNK_BODY: Final = struct.Struct(">xQQQ")
 _READ_INDEX: Final = struct.Struct(">IBQ")
@@ -150,16 +150,14 @@ def _decode_heartbeat(body: bytes) -> Heartbeat:
 
 
 def _encode_beaten(frame: Beaten) -> list[bytes]:
-    (round_, member), sent, beat, durable, applied, connected = frame
-    return [_BEATEN.pack(46, 23, round_, member, sent, beat, durable, applied, bool(connected))]
+    (round_, member), sent, beat, applied = frame
+    return [_BEATEN.pack(37, 23, round_, member, sent, beat, applied)]
 
 
 def _decode_beaten(body: bytes) -> Beaten:
-    _exactly(body, 46, "Beaten")
-    round_, member, sent, beat, durable, applied, connected = _BEATEN_BODY.unpack(body)
-    if connected > 1:
-        raise Malformed(f"Beaten: {connected} is neither false nor true")
-    return Beaten(Ballot(round_, member), sent, beat, durable, applied, bool(connected))
+    _exactly(body, 37, "Beaten")
+    round_, member, sent, beat, applied = _BEATEN_BODY.unpack(body)
+    return Beaten(Ballot(round_, member), sent, beat, applied)
 
 
 def _encode_chunk(frame: SnapshotChunk) -> list[bytes]:

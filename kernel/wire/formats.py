@@ -5,15 +5,12 @@ body``; `length` counts the number and the body. Everything is big-endian. The d
 interpreted, for frames that are rare, and by the tests as the measure of :mod:`.codec`, which has :mod:`struct` code
 for the frequent ones. (A *compiled* construct takes truncated input without a word, so none is compiled.)
 
-A connection is used in one direction: the member that made it speaks, the other only answers the greeting and what it
-is asked::
+A connection is used in one direction: the member that made it speaks, the other only answers the greeting::
 
-    caller                                              called
-    Greeting(version, cell, to, member, run, disk...) ->
-                                                      <- Welcomed(member, incarnation, disk)   or TurnedAway(why)
-    Accept, Accepted, Heartbeat, Forward ...          ->
-    Inquiry                                           ->
-                                                      <- Report
+    caller                                                 called
+    Greeting(version, cell, to, member, disk, run ...)  ->
+                                                        <- Welcomed(member, incarnation, disk)   or TurnedAway(why)
+    Accept, Accepted, Heartbeat, Forward ...            ->
 
 So the sender of a message is a property of its connection, and no frame repeats it. A client that comes to this port by
 mistake fails at the greeting. The native client protocol is :mod:`.native`'s.
@@ -46,7 +43,7 @@ from construct import (
 
 from ..forwarding import Gap
 from ..node import AnyMessage, Forward, Gaps, Heads, Renew, Renewed
-from ..paxos.ballot import Ballot
+from ..paxos.ballot import Ballot, Slot
 from ..paxos.messages import (
     Accept,
     Accepted,
@@ -77,6 +74,7 @@ FRAME_BYTES_MAX: Final = 64 << 20
 
 CELL_BYTES: Final = 16
 DISK_BYTES: Final = 16
+RUN_BYTES: Final = 8
 
 
 class Malformed(ValueError):
@@ -87,9 +85,12 @@ class Malformed(ValueError):
 
 
 class Greeting(NamedTuple):
-    """The caller's first frame. `to`: whom it means to have called. `incarnation`: which run of its process;
-    `disk`: the identity of its disk; `promised`: the highest ballot it has promised, by which a disk that was rolled
-    back is found out."""
+    """The caller's first frame. `to`: whom it means to have called; `disk`: the identity of the caller's disk.
+
+    `incarnation` numbers the runs of its process on that disk and `run` is drawn anew for each; `promised` and `slot`
+    are the highest ballot promised and the highest slot voted on that the run found on the disk when it began. A disk
+    that shows less than it has shown before was rolled back.
+    """
 
     version: int
     cell: bytes
@@ -97,7 +98,9 @@ class Greeting(NamedTuple):
     member: int
     incarnation: int
     disk: bytes
+    run: bytes
     promised: Ballot
+    slot: Slot
 
 
 class Welcomed(NamedTuple):
@@ -130,20 +133,7 @@ class TurnedAway(NamedTuple):
     reason: str
 
 
-class Inquiry(NamedTuple):
-    """How do you do? Answered on the same connection."""
-
-    id: int
-
-
-class Report(NamedTuple):
-    """The answer: plain data, what one replica knows of itself."""
-
-    id: int
-    payload: bytes
-
-
-Frame: TypeAlias = AnyMessage | Greeting | Welcomed | TurnedAway | Inquiry | Report
+Frame: TypeAlias = AnyMessage | Greeting | Welcomed | TurnedAway
 
 
 # --- field types ------------------------------------------------------------------------------------------------------
@@ -237,17 +227,17 @@ FORMS: Final[dict[int, tuple[type[Any], Construct[Any, Any]]]] = {
             "member" / Int32ub,
             "incarnation" / Int32ub,
             "disk" / Bytes(DISK_BYTES),
+            "run" / Bytes(RUN_BYTES),
             "promised" / _BALLOT,
+            "slot" / _SLOT,
         ),
     ),
     2: (Welcomed, Struct("member" / Int32ub, "incarnation" / Int32ub, "disk" / Bytes(DISK_BYTES))),
     3: (TurnedAway, Struct("why" / _Choice(Int8ub, Refusing), "reason" / _TEXT)),
-    4: (Inquiry, Struct("id" / Int32ub)),
-    5: (Report, Struct("id" / Int32ub, "payload" / _REST)),
     # leadership
     16: (Canvass, Struct("ballot" / _BALLOT, "chosen" / _SLOT, "configuration" / _SLOT)),
     17: (Canvassed, Struct("ballot" / _BALLOT, "granted" / _TRUTH, "promised" / _BALLOT, "chosen" / _SLOT)),
-    18: (Prepare, Struct("ballot" / _BALLOT, "first" / _SLOT, "configuration" / _SLOT, "transfer" / _TRUTH)),
+    18: (Prepare, Struct("ballot" / _BALLOT, "first" / _SLOT, "configuration" / _SLOT, "waiver" / _BALLOT)),
     19: (
         Promise,
         Struct(
@@ -266,17 +256,7 @@ FORMS: Final[dict[int, tuple[type[Any], Construct[Any, Any]]]] = {
         Heartbeat,
         Struct("ballot" / _BALLOT, "commit" / _SLOT, "sent" / _TIME, "round" / Int64ub, "configuration" / _SLOT),
     ),
-    23: (
-        Beaten,
-        Struct(
-            "ballot" / _BALLOT,
-            "sent" / _TIME,
-            "round" / Int64ub,
-            "durable" / _SLOT,
-            "applied" / _SLOT,
-            "connected" / _TRUTH,
-        ),
-    ),
+    23: (Beaten, Struct("ballot" / _BALLOT, "sent" / _TIME, "round" / Int64ub, "applied" / _SLOT)),
     # the log
     32: (Accept, Struct("ballot" / _BALLOT, "first" / _SLOT, "values" / _VALUES, "commit" / _SLOT)),
     33: (Accepted, Struct("ballot" / _BALLOT, "first" / _SLOT, "last" / _SLOT)),

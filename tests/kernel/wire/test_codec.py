@@ -41,10 +41,8 @@ from quorate.kernel.wire.formats import (
     NUMBERS,
     Frame,
     Greeting,
-    Inquiry,
     Malformed,
     Refusing,
-    Report,
     TurnedAway,
     Welcomed,
     decode_by_form,
@@ -63,19 +61,17 @@ several = st.lists(values, max_size=3).map(tuple)
 votes = st.lists(st.builds(Vote, u64, ballots, values), max_size=3).map(tuple)
 sessions = st.lists(i64, max_size=4).map(tuple)
 frames = st.one_of(
-    st.builds(Greeting, u16, sixteen, u32, u32, u32, sixteen, ballots),
+    st.builds(Greeting, u16, sixteen, u32, u32, u32, sixteen, st.binary(min_size=8, max_size=8), ballots, u64),
     st.builds(Welcomed, u32, u32, sixteen),
     st.builds(TurnedAway, st.sampled_from(Refusing), st.text(st.characters(codec="utf-8"), max_size=30)),
-    st.builds(Inquiry, u32),
-    st.builds(Report, u32, blobs),
     st.builds(Canvass, ballots, u64, u64),
     st.builds(Canvassed, ballots, st.booleans(), ballots, u64),
-    st.builds(Prepare, ballots, u64, u64, st.booleans()),
+    st.builds(Prepare, ballots, u64, u64, ballots),
     st.builds(Promise, ballots, u64, votes, u64, u64, u32, u32),
     st.builds(Refused, ballots, ballots),
     st.builds(Yield, ballots, u64),
     st.builds(Heartbeat, ballots, u64, u64, u64, u64),
-    st.builds(Beaten, ballots, u64, u64, u64, u64, st.booleans()),
+    st.builds(Beaten, ballots, u64, u64, u64),
     st.builds(Accept, ballots, u64, several, u64),
     st.builds(Accepted, ballots, u64, u64),
     st.builds(Commit, ballots, u64),
@@ -100,7 +96,7 @@ EXAMPLES: list[Any] = [
     Accepted(_BALLOT, 7, 9),  # type: ignore[arg-type]
     Commit(_BALLOT, 9),  # type: ignore[arg-type]
     Heartbeat(_BALLOT, 9, 123456, 77, 1),  # type: ignore[arg-type]
-    Beaten(_BALLOT, 123456, 77, 9, 9, True),  # type: ignore[arg-type]
+    Beaten(_BALLOT, 123456, 77, 9),  # type: ignore[arg-type]
     SnapshotChunk(9, 4096, 9000, b"chunk"),  # type: ignore[arg-type]
     ReadIndex(5),
     ReadGranted(5, 9),  # type: ignore[arg-type]
@@ -166,7 +162,7 @@ def test_unknown_numbers_are_refused(body: bytes) -> None:
         decode_by_form(body)
 
 
-@pytest.mark.parametrize("frame", [ReadIndex(-1), ReadIndex(1 << 64), Renew(0, (1 << 63,)), Inquiry(-1)])
+@pytest.mark.parametrize("frame", [ReadIndex(-1), ReadIndex(1 << 64), Renew(0, (1 << 63,)), Welcomed(-1, 0, bytes(16))])
 def test_fields_that_do_not_fit_are_refused(frame: Frame) -> None:
     """Writing never wraps a number."""
     with pytest.raises(Malformed):

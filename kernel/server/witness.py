@@ -1,0 +1,107 @@
+"""What this replica has seen of its peers' disks: the memory by which a swapped or rolled-back disk is found out.
+
+A replica that lost part of what it promised or accepted must never vote again under its id (Michael et al., "Recovering
+Shared Objects Without Stable Storage", DISC 2017, section 6: even learning one whole instance first does not make it
+safe). A wiped disk has another identity; an older copy of a disk cannot tell by itself that it is one. But its peers
+can: they remember the last run, the highest promise and the highest vote that each disk has shown, and refuse one that
+shows less.
+
+The memory is written to a small file when a peer begins a new run or promises a higher ballot, which is seldom; the
+votes in between are remembered while this process lives. Knows files; does not know connections.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ..paxos.ballot import NO_BALLOT, Ballot, MemberId
+from ..paxos.messages import Accepted, Promise
+from ..paxos.quorum import Configuration
+from ..wire import plain
+from ..wire.formats import Greeting, Refusing, TurnedAway
+
+_NAME: Final = "witness"
+_SIZE_MAX: Final = 1 << 20
+
+
+class Seen(NamedTuple):
+    """The most that a member's disk has shown."""
+
+    disk: bytes
+    incarnation: int
+    run: bytes
+    promised: Ballot
+    slot: int
+
+
+class Witness:
+    """Remembers in `directory` what peers have shown."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / _NAME
+        self._seen: dict[int, Seen] = {}
+        self._unwritten = False
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        rows = plain.decode(content, _SIZE_MAX)
+        assert isinstance(rows, list)
+        for member, disk, incarnation, run, round_, of, slot in rows:
+            self._seen[member] = Seen(disk, incarnation, run, Ballot(round_, of), slot)
+
+    def judge(self, greeting: Greeting, configuration: Configuration) -> TurnedAway | None:
+        """Whether the caller may be who it says; None if so, and then it is remembered."""
+        member = configuration.find(MemberId(greeting.member))
+        if member is None:
+            return TurnedAway(
+                Refusing.STRANGER, f"member {greeting.member} is not in the cell; add it by a membership change first"
+            )
+        seen = self._seen.get(greeting.member)
+        known = member.disk or (seen.disk if seen is not None else greeting.disk)
+        if known != greeting.disk:
+            return TurnedAway(
+                Refusing.DISK,
+                f"member {greeting.member} is known with the disk {known.hex()} and shows {greeting.disk.hex()}: what it "
+                "promised is lost; remove it from the cell and add this replica under a new id",
+            )
+        if seen is None or seen.disk != greeting.disk:
+            seen = Seen(greeting.disk, 0, b"", NO_BALLOT, 0)
+        elif greeting.run != seen.run and (
+            greeting.incarnation <= seen.incarnation or greeting.promised < seen.promised or greeting.slot < seen.slot
+        ):
+            return TurnedAway(
+                Refusing.ROLLED_BACK,
+                f"the disk of member {greeting.member} has shown run {seen.incarnation}, ballot {seen.promised} and slot "
+                f"{seen.slot} before, and now run {greeting.incarnation}, ballot {greeting.promised} and slot "
+                f"{greeting.slot}: it is an old copy; remove the member and add this replica under a new id",
+            )
+        if greeting.run != seen.run:
+            promised, slot = max(greeting.promised, seen.promised), max(greeting.slot, seen.slot)
+            self._seen[greeting.member] = Seen(greeting.disk, greeting.incarnation, greeting.run, promised, slot)
+            self.write()
+        return None
+
+    def hear(self, member: int, message: Promise | Accepted) -> None:
+        """A member said something that it had to make durable before."""
+        seen = self._seen.get(member)
+        if seen is None:
+            return
+        slot = message.last if isinstance(message, Accepted) else 0
+        if message.ballot > seen.promised:
+            self._seen[member] = seen._replace(promised=message.ballot, slot=max(slot, seen.slot))
+            self.write()
+        elif slot > seen.slot:
+            self._seen[member] = seen._replace(slot=slot)
+
+    def write(self) -> None:
+        """Put the memory on the disk."""
+        rows = [(member, *seen[:3], *seen.promised, seen.slot) for member, seen in sorted(self._seen.items())]
+        fresh = self._path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(plain.encode(rows))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
