@@ -50,7 +50,7 @@ URGENT: Final = (Heartbeat, Beaten)
 PAUSE_MIN: Final = 0.02
 PAUSE_MAX: Final = 1.0
 GREETING_PATIENCE: Final = 5.0
-_SILENCE_MS: Final = 5000
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}
 _BURST: Final = 256 << 10
 _UNBOUNDED: Final = 1 << 40  # a link bounds its own queue
 
@@ -123,7 +123,9 @@ class Peers:
         self.configuration = configuration
         if self._listener is None:
             return
-        wanted = {member.id: member.peer for member in configuration.members if member.id != self.greeting.member}
+        wanted: dict[int, str] = {
+            member.id: member.peer for member in configuration.members if member.id != self.greeting.member
+        }
         for member in [each for each, link in self._links.items() if wanted.get(each) != link.endpoint]:
             self._links.pop(member).stop()
         for member in [each for each in self._calls if each not in wanted]:
@@ -162,8 +164,8 @@ class Peers:
         if greeting.cell != mine.cell:
             return TurnedAway(
                 Refusing.CELL,
-                f"this is a replica of the cell {mine.cell.hex()}, not of {greeting.cell.hex()}: its name or its founders "
-                "differ",
+                f"this is a replica of the cell {mine.cell.hex()}, not of {greeting.cell.hex()}: its name or its "
+                "founders differ",
             )
         if greeting.to != mine.member:
             return TurnedAway(Refusing.MISDIRECTED, f"this is member {mine.member}, not {greeting.to}")
@@ -398,11 +400,6 @@ def _keep_alive(sock: socket.socket) -> None:
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", 2),
-        ("TCP_KEEPINTVL", 1),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", _SILENCE_MS),
-    ):
+    for name, value in _KEEP_ALIVE.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -64,8 +64,8 @@ class Witness:
         if known != greeting.disk:
             return TurnedAway(
                 Refusing.DISK,
-                f"member {greeting.member} is known with the disk {known.hex()} and shows {greeting.disk.hex()}: what it "
-                "promised is lost; remove it from the cell and add this replica under a new id",
+                f"member {greeting.member} is known with the disk {known.hex()} and shows {greeting.disk.hex()}: what "
+                "it promised is lost; remove it from the cell and add this replica under a new id",
             )
         if seen is None or seen.disk != greeting.disk:
             seen = Seen(greeting.disk, 0, b"", NO_BALLOT, 0)
@@ -74,8 +74,8 @@ class Witness:
         ):
             return TurnedAway(
                 Refusing.ROLLED_BACK,
-                f"the disk of member {greeting.member} has shown run {seen.incarnation}, ballot {seen.promised} and slot "
-                f"{seen.slot} before, and now run {greeting.incarnation}, ballot {greeting.promised} and slot "
+                f"the disk of member {greeting.member} has shown run {seen.incarnation}, ballot {seen.promised} and "
+                f"slot {seen.slot} before, and now run {greeting.incarnation}, ballot {greeting.promised} and slot "
                 f"{greeting.slot}: it is an old copy; remove the member and add this replica under a new id",
             )
         if greeting.run != seen.run:
