@@ -38,14 +38,14 @@ SNAPSHOT_MAGIC: Final = b"QRTsnp\r\n"
 FOOTER_MAGIC: Final = b"QRTend\r\n"
 
 _STAMP: Final = struct.Struct(">8sHI")
-_CRC: Final = struct.Struct(">I")
-STAMP_SIZE: Final = _STAMP.size + _CRC.size
+CRC: Final = struct.Struct(">I")
+STAMP_SIZE: Final = _STAMP.size + CRC.size
 
 
 def stamp(magic: bytes, body: bytes, version: int = FORMAT) -> bytes:
     """`body` in the frame that every version can check."""
     content = _STAMP.pack(magic, version, STAMP_SIZE + len(body)) + body
-    return content + _CRC.pack(crc32(content))
+    return content + CRC.pack(crc32(content))
 
 
 def unstamp(magic: bytes, content: bytes | memoryview, where: str) -> bytes:
@@ -62,14 +62,14 @@ def unstamp(magic: bytes, content: bytes | memoryview, where: str) -> bytes:
         raise Malformed(f"{where}: begins with {bytes(found)!r} instead of {magic!r}")
     if not STAMP_SIZE <= size <= len(content):
         raise Malformed(f"{where}: claims {size} bytes and {len(content)} are there")
-    if crc32(content[: size - _CRC.size]) != _CRC.unpack_from(content, size - _CRC.size)[0]:
+    if crc32(content[: size - CRC.size]) != CRC.unpack_from(content, size - CRC.size)[0]:
         raise Malformed(f"{where}: the checksum over its {size} bytes does not fit")
     if version != FORMAT:
         raise NewerFormat(
             f"{where}: has format {version} and this release reads up to {FORMAT}; nothing was changed: start the "
             "release that wrote it, or a newer one"
         )
-    return bytes(content[_STAMP.size : size - _CRC.size])
+    return bytes(content[_STAMP.size : size - CRC.size])
 
 
 class Owner(NamedTuple):
@@ -130,7 +130,7 @@ def unpack_segment(content: bytes | memoryview, where: str) -> SegmentHeader:
         raise Malformed(f"{where}: its body has {len(body)} bytes, not {_SEGMENT.size}")
     cell, member, disk, number, size, first, certified, previous, *rest = _SEGMENT.unpack(body)
     owner = Owner(cell, MemberId(member), disk)
-    return SegmentHeader(owner, number, size, first, certified, previous, _standing(*rest))
+    return SegmentHeader(owner, number, size, first, certified, previous, unflatten(*rest))
 
 
 def _flat(standing: Standing) -> tuple[int, int, int, int, int]:
@@ -138,7 +138,8 @@ def _flat(standing: Standing) -> tuple[int, int, int, int, int]:
     return ballot[0], ballot[1], chosen, highest, untrusted
 
 
-def _standing(round_: int, member: int, chosen: int, highest: int, untrusted: int) -> Standing:
+def unflatten(round_: int, member: int, chosen: int, highest: int, untrusted: int) -> Standing:
+    """A standing from the five fields that headers and marks keep it in."""
     return Standing(Ballot(round_, MemberId(member)), Slot(chosen), Slot(highest), bool(untrusted))
 
 
@@ -147,7 +148,7 @@ def _standing(round_: int, member: int, chosen: int, highest: int, untrusted: in
 BATCH_MAGIC: Final = b"\xb1QRb"
 TRAILER: Final = b"\xe1\xd2\xc3\xb4"
 BATCH_FIELDS: Final = struct.Struct(">4sIIQQQIQQBxxxII")
-BATCH_SIZE: Final = BATCH_FIELDS.size + _CRC.size
+BATCH_SIZE: Final = BATCH_FIELDS.size + CRC.size
 ENTRY: Final = struct.Struct(">BBxxIQQII")  # type, kind, payload length, slot, round, member, payload CRC
 
 PROMISED: Final = 1
@@ -179,7 +180,7 @@ def pack_batch(
         BATCH_MAGIC, size, records, first, offset, ballot[0], ballot[1], chosen, highest, untrusted, previous, table
     )
     crc = crc32(fields, seed)
-    return fields + _CRC.pack(crc), crc
+    return fields + CRC.pack(crc), crc
 
 
 def unpack_batch(content: bytes, offset: int, seed: int) -> BatchHeader | None:
@@ -188,12 +189,12 @@ def unpack_batch(content: bytes, offset: int, seed: int) -> BatchHeader | None:
         return None
     end = offset + BATCH_FIELDS.size
     crc = crc32(content[offset:end], seed)
-    if crc != _CRC.unpack_from(content, end)[0]:
+    if crc != CRC.unpack_from(content, end)[0]:
         return None
     _, size, records, first, own, *rest, previous, table = BATCH_FIELDS.unpack_from(content, offset)
     if own != offset:
         return None
-    return BatchHeader(size, records, first, own, _standing(*rest), previous, table, crc)
+    return BatchHeader(size, records, first, own, unflatten(*rest), previous, table, crc)
 
 
 def aligned(position: int) -> int:
@@ -232,4 +233,4 @@ def unpack_mark(content: bytes, where: str) -> Mark:
     if len(body) != _MARK.size:
         raise Malformed(f"{where}: its body has {len(body)} bytes, not {_MARK.size}")
     disk, sequence, segment, end, upto, chain, *rest, stop = _MARK.unpack(body)
-    return Mark(disk, sequence, segment, end, upto, chain, _standing(*rest), stop)
+    return Mark(disk, sequence, segment, end, upto, chain, unflatten(*rest), stop)

@@ -36,8 +36,9 @@ from .journal import SEGMENT_SIZE, ClosedSegment, Journal, Opening
 from .layout import PAGE, Mark, Owner, SegmentHeader, Standing, unpack_segment
 from .marks import NAME as MARKS_NAME
 from .marks import FoundMarks, Marks, Stop, read_marks
+from .reading import Content, last_nonzero, read_content
 from .replay import Replay
-from .scan import Content, Finding, Scanner, Tail, last_nonzero, read_content
+from .scan import Finding, Scanner, Tail
 from .segments import Supply, discard, is_unused, publish, segment_name, segment_number
 from .snapshots import SnapshotFile, Snapshots, find_snapshots, is_leftover, snapshot_slot
 
@@ -112,7 +113,8 @@ def recover(
     if not _exists(fs, directory):
         if founding is None:
             raise StorageError(
-                f"{directory} does not exist and no founding configuration was given: correct the path, or found or join "
+                f"{directory} does not exist and no founding configuration was given: correct the path, or found or "
+                "join "
                 "a cell"
             )
         fs.make_directory(directory)

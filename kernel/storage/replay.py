@@ -12,16 +12,13 @@ The same header tells the promise and the commit index. A gap with nothing behin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from ..paxos.ballot import Ballot, MemberId, Slot
-from ..paxos.messages import Kind, Value
+from ..paxos.messages import Value
 from ..paxos.ready import AcceptedValue
 from .errors import NewerFormat
 from .layout import ACCEPTED, CHOSEN, Standing
-
-_KINDS: Final = {kind.value: kind for kind in Kind}
-Entry = tuple[int, int, int, int, int, int, int]  # as in layout.ENTRY
+from .reading import KINDS, Entry
 
 
 class Replay:
@@ -69,11 +66,11 @@ class Replay:
             if payload is None:
                 self._lose(key, where)
                 continue
-            if kind not in _KINDS:
+            if kind not in KINDS:
                 raise NewerFormat(
                     f"{where}: a value of the unknown kind {kind}: start the release that wrote it, or a newer one"
                 )
-            votes[key] = AcceptedValue(Ballot(round_, MemberId(member)), key, Value(_KINDS[kind], payload))
+            votes[key] = AcceptedValue(Ballot(round_, MemberId(member)), key, Value(KINDS[kind], payload))
             if lost:
                 lost.pop(key, None)
 
@@ -87,7 +84,7 @@ def describe(entry: Entry) -> str:
     """One record in words."""
     type_, kind, size, slot, round_, member, _ = entry
     if type_ == ACCEPTED:
-        name = _KINDS[kind].name.lower() if kind in _KINDS else f"kind {kind}"
+        name = KINDS[kind].name.lower() if kind in KINDS else f"kind {kind}"
         return f"accepted slot {slot} ballot {round_}.{member} {name} {size} bytes"
     if type_ == CHOSEN:
         return f"chosen up to {slot}"

@@ -5,133 +5,11 @@ Decides what is a torn tail and what is damage (the table of cases is in :mod:`.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-from zlib import crc32
+from typing import NamedTuple
 
-from .files import File
-from .layout import (
-    ALIGNMENT,
-    BATCH_MAGIC,
-    BATCH_SIZE,
-    ENTRY,
-    PAGE,
-    SECTOR,
-    TRAILER,
-    BatchHeader,
-    Mark,
-    Owner,
-    SegmentHeader,
-    aligned,
-    unpack_batch,
-)
-from .replay import Entry, Replay, describe
-
-_BLOCK: Final = 1 << 20
-
-
-class Content(NamedTuple):
-    """A file's bytes; where reading failed there are zeros, and `unreadable` lists those places."""
-
-    bytes: bytes
-    unreadable: tuple[tuple[int, int], ...] = ()
-
-
-def read_content(file: File) -> Content:
-    """All of `file`, page by page where it cannot be read at once."""
-    size = file.size()
-    try:
-        return Content(file.read(0, size))
-    except OSError:
-        pieces, bad = [], []
-        for at in range(0, size, PAGE):
-            room = min(PAGE, size - at)
-            try:
-                pieces.append(file.read(at, room))
-            except OSError:
-                pieces.append(bytes(room))
-                bad.append((at, at + room))
-        return Content(b"".join(pieces), tuple(bad))
-
-
-def last_nonzero(content: bytes, start: int) -> int:
-    """The position of the last byte at or after `start` that is not zero; -1 if there is none."""
-    end = len(content)
-    while end > start:
-        begin = max(start, end - _BLOCK)
-        block = content[begin:end]
-        if block.count(0) != len(block):
-            return begin + len(block.rstrip(b"\0")) - 1
-        end = begin
-    return -1
-
-
-class Batch(NamedTuple):
-    """A batch whose header checks. `entries` is None if the table does not; a payload that does not is None."""
-
-    header: BatchHeader
-    entries: list[Entry] | None
-    payloads: list[bytes | None]
-
-    @property
-    def end(self) -> int:
-        return self.header.offset + self.header.size
-
-    @property
-    def whole(self) -> bool:
-        return self.entries is not None and None not in self.payloads
-
-
-def read_batch(content: bytes, offset: int, seed: int) -> Batch | None:
-    """The batch at `offset`; None if its header does not check."""
-    header = unpack_batch(content, offset, seed)
-    if header is None:
-        return None
-    at = offset + BATCH_SIZE
-    table = content[at : at + header.records * ENTRY.size]
-    if crc32(table) != header.table:
-        return Batch(header, None, [])
-    entries: list[Entry] = list(ENTRY.iter_unpack(table))
-    payloads: list[bytes | None] = []
-    at += len(table)
-    for entry in entries:
-        size = entry[2]
-        payload = content[at : at + size]
-        payloads.append(payload if crc32(payload) == entry[6] else None)
-        at += size
-    return Batch(header, entries, payloads)
-
-
-def find_header(content: bytes, start: int, seed: int) -> int | None:
-    """Where the first batch header at or after `start` is that checks."""
-    at = content.find(BATCH_MAGIC, start)
-    while at >= 0:
-        if at % ALIGNMENT == 0 and unpack_batch(content, at, seed) is not None:
-            return at
-        at = content.find(BATCH_MAGIC, at + 1)
-    return None
-
-
-def may_be_torn(content: bytes, start: int, batch: Batch | None) -> bool:
-    """Whether what stands at `start`, which is not a whole batch, can be a write that a crash interrupted.
-
-    Such a write leaves each sector new or old, and old means zeros here; or it ends after any byte, with zeros behind.
-    A batch is free of such marks of its own: it ends in a trailer without zeros.
-    """
-    last = last_nonzero(content, start)
-    end = last + 1
-    if batch is not None:
-        if content[batch.end - len(TRAILER) : batch.end] in (b"", bytes(len(TRAILER))):
-            return True
-        end = batch.end
-    elif last < start + BATCH_SIZE:
-        return True  # cut inside the header; nothing behind it
-    at = start
-    while at < end:
-        stop = min(end, (at // SECTOR + 1) * SECTOR)
-        if content.count(0, at, stop) == stop - at:
-            return True
-        at = stop
-    return False
+from .layout import ALIGNMENT, PAGE, Mark, Owner, SegmentHeader, aligned
+from .reading import Batch, Content, find_header, last_nonzero, may_be_torn, read_batch, read_run
+from .replay import Replay, describe
 
 
 class Finding(NamedTuple):
@@ -182,15 +60,16 @@ class Scanner:
         mark = self._mark if self._mark is not None and self._mark.segment == number else None
         certified = max(mark.end if mark else 0, header.certified if header else 0)
         if not newest or (self._mark is not None and self._mark.segment > number):
-            certified = (
-                0  # a later segment exists, or did: every batch here was synced, and the chain tells if one is gone
-            )
-            newest = False
+            # a later segment exists, or did: every batch here was synced, and the chain tells if one is gone
+            certified, newest = 0, False
         raw = content.bytes
         seed = self._owner.seed(number)
         position, last, broken = PAGE, 0, header is None
         torn = False
         while True:
+            run = self._run(raw, position, seed)
+            if run is not None:
+                last, position = run
             batch = read_batch(raw, position, seed)
             if batch is not None and batch.whole:
                 self._batch(batch, path)
@@ -262,6 +141,20 @@ class Scanner:
         if len(replay.lost) > lost:
             self.findings.append(Finding(f"{path} does not continue what was read before it: records are missing"))
         self.chain, self.record = header.previous, header.first
+
+    def _run(self, raw: bytes, position: int, seed: int) -> tuple[int, int] | None:
+        """Take in what is plainly healthy: (offset of the last batch, position behind it)."""
+        replay = self._replay
+        if self.chain is None or replay.open_gap is not None or replay.lost:
+            return None
+        run = read_run(raw, position, seed, self.chain, self.record, replay.snapshot)
+        if run is None:
+            return None
+        replay.reach(run.standing)
+        replay.votes.update(run.votes)
+        self.chain, self.record = run.chain, run.record
+        self.batches += run.batches
+        return run.last, run.position
 
     def _batch(self, batch: Batch, path: str) -> None:
         header = batch.header
