@@ -216,9 +216,9 @@ class Node:
         self._contexts[self._context] = ready
         self.core.read(self._context, now)
 
-    def persisted(self, upto: int) -> None:
+    def persisted(self, upto: int, now: int) -> None:
         """See Ready: records up to `upto` are durable."""
-        self.core.persisted(upto)
+        self.core.persisted(upto, now)
 
     def snapshotted(self, slot: Slot, size: int) -> None:
         """A snapshot taken of this host at `slot` is durable and verified."""
@@ -231,7 +231,7 @@ class Node:
         self._snapshot_slot = self.host.slot
         return Slot(self.host.slot)
 
-    def install(self, slot: Slot, size: int, configuration: Configuration, chunks: Iterable[bytes]) -> None:
+    def install(self, slot: Slot, size: int, configuration: Configuration, chunks: Iterable[bytes], now: int) -> None:
         """A snapshot fetched from a peer is durable here: become it, unless the log has passed it meanwhile.
 
         Raises:
@@ -243,7 +243,7 @@ class Node:
         host = self._new_host()
         host.restore(chunks)
         self.host = host
-        self.core.installed(slot, size, configuration)
+        self.core.installed(slot, size, configuration, now)
         self._snapshot_slot, self._log_bytes = slot, 0
         for done in self._outbox.settle(host.marks):
             done(None)
@@ -260,22 +260,23 @@ class Node:
             self._look(now)
         gathered: Ready | None = None
         while True:
-            ready = core.ready()
-            if ready.committed:
-                self._apply(ready.committed, now)
-            for context, index in ready.reads:
-                self._granted(context, index)
-            self._follow(now)
-            if self._touched:
-                self._report_renewals(now)
             if self._intake is not None:
                 self._intake_own()
                 self._propose(now, wall)
             elif self._outbox:
                 self._forward()
+            ready = core.ready()
             if ready is NOTHING:
                 break
             gathered = ready if gathered is None else _joined(gathered, ready)
+            if ready.committed:
+                self._apply(ready.committed, now)
+            for context, index in ready.reads:
+                self._granted(context, index)
+            self._follow(now)
+        self._follow(now)
+        if self._touched:
+            self._report_renewals(now)
         out = self._out
         if gathered is None:
             if not out:
@@ -415,7 +416,7 @@ class Node:
         assert intake is not None
         while intake and core.can_propose():
             chunks = intake.take(self.options.batch)
-            core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)))
+            core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)), now)
 
     def _forward(self) -> None:
         leader = self.core.leader

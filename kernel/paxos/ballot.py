@@ -31,3 +31,7 @@ class Ballot(NamedTuple):
 
 NO_BALLOT: Final = Ballot(0, MemberId(0))
 NO_SLOT: Final = Slot(0)
+
+DECIDED: Final = Ballot(2**63 - 1, MemberId(0))
+"""The ballot under which a value is recorded that was learned as chosen rather than voted for: above every real one,
+so that phase 1 prefers it, and never a promise."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from .ballot import Ballot, MemberId, Slot
+from .ballot import NO_BALLOT, Ballot, MemberId, Slot
 from .quorum import Configuration
 
 
@@ -68,12 +68,13 @@ class Canvassed(NamedTuple):
 
 
 class Prepare(NamedTuple):
-    """Phase 1a, once per leadership, for every slot from `first` on. `transfer`: the leader asked for it (lease waived)."""
+    """Phase 1a, once per leadership, for every slot from `first` on. `waiver`: the leader of that ballot gave up its
+    lease and asked for this campaign; a lease granted to it, and to no other, does not stand in the way."""
 
     ballot: Ballot
     first: Slot
     configuration: Slot
-    transfer: bool = False
+    waiver: Ballot = NO_BALLOT
 
 
 class Promise(NamedTuple):
@@ -121,15 +122,12 @@ class Heartbeat(NamedTuple):
 
 
 class Beaten(NamedTuple):
-    """A heartbeat's answer: the lease is granted from the moment it arrived here. `durable`: accepted and synced up to there
-    without a gap; `applied`: the commit index here; `connected`: this member hears a quorum (Omni-Paxos)."""
+    """A heartbeat's answer: the lease is granted from the moment it arrived here. `applied`: the commit index here."""
 
     ballot: Ballot
     sent: int
     round: int
-    durable: Slot
     applied: Slot
-    connected: bool
 
 
 # ---------------------------------------------------------------- the log
@@ -208,10 +206,10 @@ class ReadIndex(NamedTuple):
 
 
 class ReadGranted(NamedTuple):
-    """Reads that began before the question are linearizable once `index` is applied."""
+    """Reads that began before the question are linearizable once `slot` is applied."""
 
     context: int
-    index: Slot
+    slot: Slot
 
 
 Message = (

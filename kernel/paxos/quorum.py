@@ -7,7 +7,7 @@ configurations are ordered and every message can say which one its sender follow
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .ballot import MemberId, Slot
@@ -58,13 +58,12 @@ class Configuration(NamedTuple):
         return next((m for m in self.members if m.id == member), None)
 
 
-def is_quorum(phase: Phase, votes: Collection[MemberId], configuration: Configuration) -> bool:
-    """Whether `votes` decide `phase` under `configuration`: the one place that says so.
+def is_quorum(phase: Phase, votes: Iterable[MemberId], voters: frozenset[MemberId]) -> bool:
+    """Whether `votes` decide `phase` among `voters`: the one place that says so.
 
-    Today both phases want a majority of the voters; flexible quorums (Howard, Malkhi, Spiegelman 2016) would change
-    this function only.
+    Today both phases want a majority; flexible quorums (Howard, Malkhi, Spiegelman 2016) would change this function
+    only.
     """
-    voters = configuration.voters()
     return 2 * len(voters.intersection(votes)) > len(voters)
 
 

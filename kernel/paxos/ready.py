@@ -59,10 +59,10 @@ class Committed(NamedTuple):
 
 
 class ReadResult(NamedTuple):
-    """The answer to :meth:`Replica.read`: linearizable once `index` is applied; None: ask again elsewhere or later."""
+    """The answer to :meth:`Replica.read`: linearizable once `slot` is applied; None: ask again elsewhere or later."""
 
     context: int
-    index: Slot | None
+    slot: Slot | None
 
 
 class SnapshotRequest(NamedTuple):

@@ -1,0 +1,83 @@
+"""The acceptor: what this member promised, what it voted for, and to whom it granted a lease.
+
+Theory of operation.
+
+*Votes.* A promise of ballot b binds every slot. A vote (slot, b, value) is given if b is at least the promise, and
+raises it, in one durable write. Votes of slots that are chosen here and handed out are dropped: the learner has their
+value, and a candidate is told how far this member knows the log to be chosen (see :mod:`.proposer`).
+
+*Leases.* A heartbeat of a ballot not below the promise is granted: for the length of a lease from its *arrival*, by
+this member's own clock, it helps no other member towards a higher ballot. Grants are not written down; instead a
+member that starts again on a disk that was ever in use stays silent towards candidates for one whole lease, which
+covers any grant it may have forgotten. A grant may exceed the promise (the prepare was lost): it withholds help and
+thereby promises nothing that a restart could break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .ballot import DECIDED, NO_BALLOT, Ballot, Slot
+from .messages import Value, Vote
+from .ready import AcceptedValue
+
+
+class Acceptor:
+    """`silent_until`: before that time of the local clock no candidate is helped. All times in microseconds."""
+
+    __slots__ = ("_forgotten", "granted", "granted_until", "promised", "silent_until", "votes")
+
+    def __init__(self, promised: Ballot, votes: Iterable[AcceptedValue], silent_until: int) -> None:
+        self.promised = promised
+        self.votes: dict[Slot, Vote] = {v.slot: Vote(v.slot, v.ballot, v.value) for v in votes}
+        self.silent_until = silent_until
+        self._forgotten = Slot(min(self.votes, default=Slot(1)) - 1)
+        self.granted = NO_BALLOT
+        self.granted_until = silent_until
+        for vote in self.votes.values():
+            assert vote.ballot <= promised or vote.ballot == DECIDED, f"recovered {vote.slot}: vote above the promise"
+
+    def bound(self, ballot: Ballot, waiver: Ballot, now: int) -> bool:
+        """Whether a lease forbids helping `ballot`: one granted to another member (and not waived by it), or possibly
+        forgotten."""
+        if now < self.silent_until:
+            return True
+        return now < self.granted_until and self.granted.member != ballot.member and self.granted != waiver
+
+    def grant(self, ballot: Ballot, now: int, lease: int) -> None:
+        assert ballot >= self.promised, "a lease is granted to a ballot below the promise"
+        self.granted = ballot
+        self.granted_until = max(self.granted_until, now + lease)
+
+    def promise(self, ballot: Ballot) -> None:
+        assert ballot > self.promised, "the promise never goes down"
+        self.promised = ballot
+
+    def accept(self, ballot: Ballot, slot: Slot, value: Value) -> bool:
+        """Vote. False if this very vote was given before (nothing to write)."""
+        assert ballot >= self.promised, "a vote below the promise"
+        self.promised = ballot
+        before = self.votes.get(slot)
+        if before is not None:
+            if before.ballot == ballot:
+                assert before.value == value, f"slot {slot}: two values in ballot {ballot}"
+                return False
+            if before.ballot == DECIDED:
+                assert before.value == value, f"slot {slot}: a second value for a decided slot"
+                return False
+        self.votes[slot] = Vote(slot, ballot, value)
+        return True
+
+    def decide(self, slot: Slot, value: Value) -> None:
+        """Keep a value learned as chosen as the strongest of votes."""
+        self.votes[slot] = Vote(slot, DECIDED, value)
+
+    def forget(self, upto: Slot) -> None:
+        """Slots up to `upto` are chosen and handed out: their votes are no longer needed."""
+        for slot in range(self._forgotten + 1, upto + 1):
+            self.votes.pop(Slot(slot), None)
+        self._forgotten = max(self._forgotten, upto)
+
+    def open_votes(self, first: Slot) -> list[Vote]:
+        """The votes from `first` on, by slot."""
+        return [self.votes[slot] for slot in sorted(self.votes) if slot >= first]

@@ -1,0 +1,52 @@
+"""The bytes of a membership change: the payload of a CONFIGURATION value.
+
+Layout, big-endian: u8 format (1), u8 kind, u32 member id, u8 role, then disk, peer and the doors, each string as u16
+length + UTF-8. The core must read its own changes, so this codec lives with it.
+"""
+
+from __future__ import annotations
+
+from struct import Struct, error
+from typing import Final
+
+from .ballot import MemberId
+from .quorum import Change, ChangeKind, Member, Role
+
+_FORMAT: Final = 1
+_HEAD: Final = Struct(">BBIB")
+_LENGTH: Final = Struct(">H")
+
+
+class MalformedChange(ValueError):
+    """The bytes are not a membership change that this version knows."""
+
+
+def encode_change(change: Change) -> bytes:
+    member = change.member
+    strings = [member.disk, member.peer.encode()]
+    for face, address in member.doors:
+        strings += [face.encode(), address.encode()]
+    head = _HEAD.pack(_FORMAT, change.kind, member.id, member.role)
+    return head + b"".join(_LENGTH.pack(len(string)) + string for string in strings)
+
+
+def decode_change(payload: bytes) -> Change:
+    """Raises MalformedChange."""
+    try:
+        form, kind, member, role = _HEAD.unpack_from(payload)
+        if form != _FORMAT:
+            raise MalformedChange(f"membership change of format {form}; this version reads format {_FORMAT}")
+        strings = []
+        position = _HEAD.size
+        while position < len(payload):
+            (length,) = _LENGTH.unpack_from(payload, position)
+            position += _LENGTH.size
+            if position + length > len(payload):
+                raise MalformedChange("membership change is cut short")
+            strings.append(payload[position : position + length])
+            position += length
+        disk, peer, *doors = strings
+        pairs = tuple((doors[i].decode(), doors[i + 1].decode()) for i in range(0, len(doors), 2))
+        return Change(ChangeKind(kind), Member(MemberId(member), Role(role), peer.decode(), pairs, disk))
+    except (error, IndexError, ValueError) as reason:
+        raise MalformedChange(f"malformed membership change: {reason}") from reason

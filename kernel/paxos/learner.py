@@ -1,0 +1,82 @@
+"""The learner: what is chosen, handed out in order, and kept a while for members that lag.
+
+Slots are learned strictly in order: the next slot's value comes from this member's own vote when the leader of that
+very ballot says it is chosen, or from a member that knows. A value is handed out once.
+"""
+
+from __future__ import annotations
+
+from .ballot import NO_SLOT, Slot
+from .messages import Value
+from .ready import Committed
+
+
+class Learner:
+    """`chosen` is the commit index: everything up to it was handed out. `target` is the highest commit index heard
+    of."""
+
+    __slots__ = (
+        "_bytes",
+        "_oldest",
+        "_retained",
+        "chosen",
+        "committed",
+        "snapshot",
+        "snapshot_size",
+        "target",
+        "values",
+    )
+
+    def __init__(self, snapshot: Slot, retained: int) -> None:
+        self.chosen = snapshot
+        self.target = snapshot
+        self.values: dict[Slot, Value] = {}
+        self.committed: list[Committed] = []
+        self.snapshot = NO_SLOT
+        self.snapshot_size = 0
+        self._oldest = Slot(snapshot + 1)
+        self._retained = retained
+        self._bytes = 0
+
+    def learn(self, slot: Slot, value: Value) -> None:
+        assert slot == self.chosen + 1, f"slot {slot} learned after {self.chosen}: a hole in the log"
+        self.values[slot] = value
+        self._bytes += len(value.payload)
+        self.chosen = slot
+        self.committed.append(Committed(slot, value))
+
+    def known(self, first: Slot, limit: int) -> tuple[Value, ...] | None:
+        """Chosen values from `first` on, at least one and up to `limit` bytes; None if `first` is compacted away."""
+        if first < self._oldest:
+            return None
+        values = []
+        slot = first
+        while slot <= self.chosen and limit > 0:
+            value = self.values[slot]
+            values.append(value)
+            limit -= len(value.payload) + 16
+            slot = Slot(slot + 1)
+        return tuple(values)
+
+    def compact(self, slot: Slot, size: int) -> None:
+        """A durable snapshot at `slot` exists: keep at most `retained` bytes of values behind it."""
+        if slot <= self.snapshot:
+            return
+        self.snapshot, self.snapshot_size = slot, size
+        behind = self._bytes - sum(len(self.values[s].payload) for s in map(Slot, range(slot + 1, self.chosen + 1)))
+        while self._oldest <= slot and behind > self._retained:
+            value = self.values.pop(self._oldest)
+            self._bytes -= len(value.payload)
+            behind -= len(value.payload)
+            self._oldest = Slot(self._oldest + 1)
+
+    def jump(self, slot: Slot, size: int) -> None:
+        """Continue above a snapshot that came from elsewhere."""
+        assert slot > self.chosen, "a snapshot older than the log"
+        self.committed.clear()
+        self.chosen = slot
+        self.target = max(self.target, slot)
+        self.values.clear()
+        self._bytes = 0
+        self._oldest = Slot(slot + 1)
+        self.snapshot, self.snapshot_size = slot, size
