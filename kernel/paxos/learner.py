@@ -6,7 +6,7 @@ very ballot says it is chosen, or from a member that knows. A value is handed ou
 
 from __future__ import annotations
 
-from .ballot import NO_SLOT, Slot
+from .ballot import Slot
 from .messages import Value
 from .ready import Committed
 
@@ -27,13 +27,13 @@ class Learner:
         "values",
     )
 
-    def __init__(self, snapshot: Slot, retained: int) -> None:
+    def __init__(self, snapshot: Slot, size: int, retained: int) -> None:
         self.chosen = snapshot
         self.target = snapshot
         self.values: dict[Slot, Value] = {}
         self.committed: list[Committed] = []
-        self.snapshot = NO_SLOT
-        self.snapshot_size = 0
+        self.snapshot = snapshot
+        self.snapshot_size = size
         self._oldest = Slot(snapshot + 1)
         self._retained = retained
         self._bytes = 0

@@ -95,6 +95,7 @@ class DurableState(NamedTuple):
     """What a member finds on its disk when it starts; the empty value is a disk that never voted.
 
     `votes`: every vote above `snapshot`, any slot once. `chosen`: the largest KnownChosen (at least `snapshot`).
+    `snapshot_size`: the bytes of the snapshot file at `snapshot`, for members that will fetch it.
     `damaged`: slots at or below `chosen` whose value is unreadable and must be fetched before this member votes on
     them. `intact`: False when the promise or a vote may be lost; such a member never votes again under this id.
     """
@@ -106,3 +107,4 @@ class DurableState(NamedTuple):
     configuration: Configuration
     damaged: frozenset[Slot] = frozenset()
     intact: bool = True
+    snapshot_size: int = 0

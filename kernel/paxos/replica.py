@@ -138,7 +138,7 @@ class Replica:
         used = incarnation > 1 or state.promised != NO_BALLOT
         silent = now + options.lease + options.lease * options.drift_ppm // 1_000_000 if used else now
         self._acceptor = Acceptor(state.promised, state.votes, silent)
-        self._learner = Learner(state.snapshot, options.retained)
+        self._learner = Learner(state.snapshot, state.snapshot_size, options.retained)
         self._catchup = CatchUp(4 * options.heartbeat, options.fetch_limit)
         self._followed = NO_BALLOT
         self._round = state.promised.round
@@ -289,6 +289,7 @@ class Replica:
         self._chosen_recorded = slot
         self._adopt(configuration, now)
         self._believe(now)
+        self._caught_up(now)
 
     def abandon_snapshot(self) -> None:
         """The fetched snapshot turned out bad or late: try another source when the need shows again."""
@@ -591,6 +592,11 @@ class Replica:
         self._recovering.append(NOOP)
         self._recover_open(now)
 
+    def _caught_up(self, now: int) -> None:
+        """Chosen slots arrived; a leader that waited for them may take over."""
+        if self._preparation is not None and self._lease is not None:
+            self._take_over(now)
+
     def _recover_open(self, now: int) -> None:
         """Propose recovered values; not above a configuration among them."""
         proposer, recovering = self._proposer, self._recovering
@@ -829,8 +835,7 @@ class Replica:
             self._catchup.answered(sender)
             if learner.chosen < learner.target:
                 self._missing(learner.target, sender, now)
-        if self._preparation is not None and self._lease is not None:
-            self._take_over(now)
+        self._caught_up(now)
 
     def _on_compacted(self, sender: MemberId, message: m.Compacted, now: int) -> None:
         if message.slot > self.chosen:
