@@ -7,13 +7,16 @@ Within a page, in order and in one folder of its own:
   command are what it must print (``...`` stands for anything; nothing written: anything). A command that ends in ``&``
   runs until the end of the page; the next one is typed once it has printed something.
 
-A page that starts no cell of its own finds one behind QUORATE_AT.
+Ports 7400 to 7499 stand for free ones, the same throughout the page. A page that starts no cell of its own finds one
+behind QUORATE_AT.
 """
 
 from __future__ import annotations
 
+import random
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,6 +34,7 @@ ELSEWHERE = re.compile(r"python3 -m venv|tox|git clone")
 
 _DIRECTIVE = re.compile(r"^(?P<indent> *)\.\. code-block:: *(?P<language>\S+)$")
 _OPTION = re.compile(r"^ +:(\w+): *(.*)$")
+_PORT = re.compile(r"\b74(\d\d)\b")
 _FENCE = re.compile(r"^```(?P<language>\w+)(?: +(?P<caption>\S+))?$")
 
 
@@ -97,6 +101,24 @@ def matches(expected: str, printed: str) -> bool:
     """Whether `printed` is what was announced, ``...`` standing for anything."""
     pattern = ".*".join(re.escape(part.strip()) for part in expected.split("..."))
     return re.fullmatch(rf"\s*{pattern}\s*", printed, re.DOTALL) is not None
+
+
+def on_free_ports(found: list[Block]) -> list[Block]:
+    """The blocks with other ports in place of those that the page was written with."""
+    written = {int(port[1]) for block in found for port in _PORT.finditer(block.text)}
+    base = next(base for base in iter(lambda: random.randrange(20_000, 32_000, 100), 0) if _all_free(base, written))
+    return [block._replace(text=_PORT.sub(lambda port: str(base + int(port[1])), block.text)) for block in found]
+
+
+def _all_free(base: int, offsets: set[int]) -> bool:
+    for offset in offsets:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", base + offset))
+            except OSError:
+                return False
+    return True
 
 
 class Shell:
@@ -177,7 +199,7 @@ def test_page(
     page: Path, tmp_path: Path, environment: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     """What the page says works, word for word."""
-    found = list(blocks(page))
+    found = on_free_ports(list(blocks(page)))
     environment = dict(environment)
     text = "".join(block.text for block in found)
     if "quorate" in text and "quorate cell run" not in text:
