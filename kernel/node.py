@@ -25,9 +25,9 @@ from .gate import Gate, Gated
 from .host import Applied, MachineHost
 from .machine import Origin, Plain, SessionId
 from .paxos.ballot import Ballot, MemberId, Slot
-from .paxos.configuration import decode_change
+from .paxos.configuration import reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
-from .paxos.quorum import Configuration, Role, changed
+from .paxos.quorum import Configuration, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send
 from .paxos.replica import Replica
 from .renewals import REPORT, Overdue, Renewals
@@ -237,7 +237,7 @@ class Node:
         Raises:
             Exception: whatever the machines say of a damaged image; the present state is then kept.
         """
-        if slot <= self.core.chosen:
+        if not self.core.expects(slot):
             self.core.abandon_snapshot()
             return
         host = self._new_host()
@@ -456,7 +456,7 @@ class Node:
                         self._set_gates()
                 self._observer.applied(applied)
             elif value.kind is Kind.CONFIGURATION:
-                configuration = changed(self.host.configuration, decode_change(value.payload), slot)
+                configuration = reconfigured(self.host.configuration, value.payload, slot)
                 self.host.configured(slot, configuration)
             else:
                 self.host.skipped(slot)

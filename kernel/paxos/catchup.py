@@ -21,7 +21,8 @@ class CatchUp:
         self._limit = limit
         self._source: MemberId | None = None
         self._due: int | None = None
-        self._slot: Slot | None = None  # the snapshot being fetched
+        self.slot: Slot | None = None
+        """The snapshot being fetched."""
         self._size = 0
         self._offset = 0
 
@@ -33,7 +34,7 @@ class CatchUp:
     @property
     def installing(self) -> bool:
         """The whole snapshot has arrived and waits to be installed or abandoned."""
-        return self._slot is not None and self._offset == self._size
+        return self.slot is not None and self._offset == self._size
 
     def want(self, first: Slot, source: MemberId, now: int) -> Send | None:
         """Chosen slots from `first` on exist; `source` should have them. Asks unless a question is open."""
@@ -43,19 +44,19 @@ class CatchUp:
 
     def answered(self, source: MemberId) -> None:
         """A useful answer to a fetch came."""
-        if source == self._source and self._slot is None:
+        if source == self._source and self.slot is None:
             self._due = None
 
     def compacted(self, source: MemberId, slot: Slot, size: int, now: int) -> Send | None:
         """`source` has only the snapshot at `slot`."""
-        if source != self._source or self._slot is not None or size <= 0:
+        if source != self._source or self.slot is not None or size <= 0:
             return None
-        self._slot, self._size, self._offset = slot, size, 0
+        self.slot, self._size, self._offset = slot, size, 0
         return self._ask(source, FetchSnapshot(slot, 0), now)
 
     def chunk(self, source: MemberId, chunk: SnapshotChunk, now: int) -> tuple[bool, Send | None]:
         """Whether the piece is the expected one, and the next question."""
-        if source != self._source or chunk.slot != self._slot or chunk.offset != self._offset or self.installing:
+        if source != self._source or chunk.slot != self.slot or chunk.offset != self._offset or self.installing:
             return False, None
         if not chunk.chunk or chunk.size != self._size or self._offset + len(chunk.chunk) > self._size:
             self.abandon()
@@ -68,7 +69,7 @@ class CatchUp:
 
     def abandon(self) -> None:
         """Forget the snapshot being fetched."""
-        self._slot = None
+        self.slot = None
         self._size = self._offset = 0
         self._due = None
 

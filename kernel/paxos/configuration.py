@@ -9,12 +9,22 @@ from __future__ import annotations
 from struct import Struct, error
 from typing import Final
 
-from .ballot import MemberId
-from .quorum import Change, ChangeKind, Member, Role
+from .ballot import MemberId, Slot
+from .quorum import Change, ChangeKind, Configuration, InvalidChange, Member, Role, changed
 
 _FORMAT: Final = 1
 _HEAD: Final = Struct(">BBIB")
 _LENGTH: Final = Struct(">H")
+
+
+def reconfigured(configuration: Configuration, payload: bytes, slot: Slot) -> Configuration:
+    """The configuration after the change chosen in `slot`. A change that fitted when it was proposed may be chosen
+    late, by a leader that found it open after another change was made; if it no longer fits it has no effect, on
+    every member alike."""
+    try:
+        return changed(configuration, decode_change(payload), slot)
+    except InvalidChange:
+        return configuration
 
 
 class MalformedChange(ValueError):

@@ -38,7 +38,7 @@ from . import messages as m
 from .acceptor import Acceptor
 from .ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
 from .catchup import CatchUp
-from .configuration import decode_change, encode_change
+from .configuration import encode_change, reconfigured
 from .learner import Learner
 from .lease import Lease
 from .messages import NOOP, Kind, Message, Sender, Value
@@ -279,9 +279,13 @@ class Replica:
         in memory for lagging members)."""
         self._learner.compact(slot, size)
 
+    def expects(self, slot: Slot) -> bool:
+        """Whether the snapshot at `slot`, fetched whole, is still wanted: ask before restoring it."""
+        return self._catchup.installing and self._catchup.slot == slot > self.chosen
+
     def installed(self, slot: Slot, size: int, configuration: Configuration, now: int) -> None:
         """The fetched snapshot at `slot` is durable and restored into the machines: continue above it."""
-        assert slot > self._learner.chosen, "a snapshot older than the log was installed"
+        assert self.expects(slot), "a snapshot was installed that nobody waits for"
         self._catchup.abandon()
         self._learner.jump(slot, size)
         self._acceptor.forget(slot)
@@ -417,7 +421,7 @@ class Replica:
 
     def _changed(self, slot: Slot, value: Value, now: int) -> None:
         """A CONFIGURATION value was learned: it governs from here on."""
-        self._adopt(changed(self.configuration, decode_change(value.payload), slot), now)
+        self._adopt(reconfigured(self.configuration, value.payload, slot), now)
         if self._open_change == slot:
             self._open_change = None
         leads = self._lease is not None
@@ -586,6 +590,7 @@ class Replica:
             self._missing(base, source, now)
             return
         self._preparation = None
+        self._catchup.abandon()
         self._proposer = Proposer(preparation.ballot, self.chosen, self._voters)
         self._commit_told = self.chosen
         self._recovering = deque(preparation.open_values(self.chosen))
@@ -816,6 +821,8 @@ class Replica:
             self._send(sender, m.Chosen(message.first, values, self.chosen))
 
     def _on_chosen(self, sender: MemberId, message: m.Chosen, now: int) -> None:
+        if self._proposer is not None:
+            return  # a late answer: what a leader does not know to be chosen it proposes itself
         learner = self._learner
         before = learner.chosen
         slot = message.first

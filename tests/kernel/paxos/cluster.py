@@ -1,4 +1,4 @@
-"""A cell of consensus cores in memory: seeded time, network, disks and crashes, and the invariants of Paxos watched all along."""
+"""A cell of consensus cores in memory: seeded time, network, disks and crashes, the invariants watched all along."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from heapq import heappop, heappush
 from random import Random
 
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, MemberId, Slot
+from quorate.kernel.paxos.configuration import reconfigured
 from quorate.kernel.paxos.messages import Kind, Message, Sender, SnapshotChunk, Value
-from quorate.kernel.paxos.quorum import Change, Configuration, Member, Role, changed
-from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, KnownChosen, Promised, Ready, Record
-from quorate.kernel.paxos.configuration import decode_change
+from quorate.kernel.paxos.quorum import Change, Configuration, Member, Role
+from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised, Ready, Record
 from quorate.kernel.paxos.replica import Options, Replica
 
 
@@ -96,7 +96,7 @@ class Process:
         known = self.cluster.log.setdefault(slot, value)
         assert known == value, f"two values chosen in slot {slot}: {known} and {value}"
         if value.kind is Kind.CONFIGURATION:
-            self.configuration = changed(self.configuration, decode_change(value.payload), slot)
+            self.configuration = reconfigured(self.configuration, value.payload, slot)
         self.cluster.configurations[slot] = self.configuration
         if self.cluster.compact_every and slot % self.cluster.compact_every == 0:
             self.compact(slot)
@@ -106,7 +106,7 @@ class Process:
         self.core.compacted(slot, 100)
 
     def install(self, slot: Slot) -> None:
-        if slot <= self.core.chosen:
+        if not self.core.expects(slot):
             self.core.abandon_snapshot()
             return
         self.applied = slot

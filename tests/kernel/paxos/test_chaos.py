@@ -1,4 +1,4 @@
-"""Random worlds: whatever is lost, doubled, delayed, cut, paused or crashed, nothing chosen changes and progress returns."""
+"""Random worlds: whatever is lost, doubled, delayed, cut, paused or crashed, nothing chosen changes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,6 @@ def test_chaos(block: int) -> None:
 
 def membership_chaos(seed: int) -> int:
     cluster = Cluster(seed, 3, compact_every=(0, 9)[seed % 2])
-    made = 0
     following = 4
     for step in range(200):
         cluster.run(cluster.now + cluster.random.randrange(60_000))
@@ -110,13 +109,11 @@ def membership_chaos(seed: int) -> int:
                 cluster.change(change)
             except (InvalidChange, NotLeader):
                 continue
-            made += 1
             if kind is ChangeKind.ADD_LEARNER:
                 cluster.join(MemberId(following))
                 following += 1
     converge(cluster, "membership changes")
-    assert any(v.kind is Kind.CONFIGURATION for v in cluster.log.values()) or made == 0
-    return made
+    return sum(value.kind is Kind.CONFIGURATION for value in cluster.log.values())
 
 
 @pytest.mark.parametrize("block", range(5))
