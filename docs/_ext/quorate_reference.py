@@ -42,7 +42,12 @@ class Commands(_Made):
         for depth, name, part in _parsers(parser(), 0):
             part.formatter_class = Formatter
             yield from (name, "=~"[min(depth, 2) - 1] * len(name), "") if depth else ()
-            yield from (".. code-block:: text", "", *(f"   {line}".rstrip() for line in part.format_help().splitlines()), "")
+            yield from (
+                ".. code-block:: text",
+                "",
+                *(f"   {line}".rstrip() for line in part.format_help().splitlines()),
+                "",
+            )
 
 
 def _parsers(parser: argparse.ArgumentParser, depth: int) -> Iterator[tuple[int, str, argparse.ArgumentParser]]:
@@ -64,7 +69,12 @@ class Frames(_Made):
         for number, (frame, form) in FORMS.items():
             meaning = (frame.__doc__ or "").split("\n\n")[0].split(". ")[0].replace("\n", " ")
             fields = ", ".join(f"`{each.name}`" for each in form.subcons) or "none"
-            yield from (f"   * - {number}", f"     - `{frame.__name__}`", f"     - {fields}", f"     - {' '.join(meaning.split())}")
+            yield from (
+                f"   * - {number}",
+                f"     - `{frame.__name__}`",
+                f"     - {fields}",
+                f"     - {' '.join(meaning.split())}",
+            )
 
 
 class States(_Made):

@@ -7,11 +7,12 @@ Knows the native protocol's frames and nothing of sessions; commands go through 
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..client.aio import Target, parse
 from ..machine import Plain
-from ..server.endpoints import BadEndpoint, Endpoint, calling
 from ..wire import native, plain
 from .command import Complaint, Exit
 
@@ -23,9 +24,9 @@ class NoAnswer(Exception):
 def status(endpoint: str, timeout: float) -> Mapping[str, Plain]:
     """What the replica at `endpoint` says of itself; waits at most `timeout` seconds. Raises NoAnswer."""
     try:
-        where = calling(endpoint)
-    except BadEndpoint as bad:
-        raise Complaint(str(bad), "write tcp:HOST:PORT or unix:PATH", Exit.REFUSED) from None
+        where = parse(endpoint)
+    except ValueError as bad:
+        raise Complaint(str(bad), status=Exit.REFUSED) from None
     deadline = time.monotonic() + timeout
     try:
         with _connected(where, timeout) as link:
@@ -59,13 +60,14 @@ def first_status(endpoints: Sequence[str], timeout: float) -> Mapping[str, Plain
     )
 
 
-def _connected(where: Endpoint, timeout: float) -> socket.socket:
-    if where.family is not socket.AF_UNIX:
-        return socket.create_connection((where.host, where.port), timeout)
+def _connected(where: Target, timeout: float) -> socket.socket:
+    if not where.path:
+        link = socket.create_connection((where.host, where.port), timeout)
+        return ssl.create_default_context().wrap_socket(link, server_hostname=where.host) if where.tls else link
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     link.settimeout(timeout)
     try:
-        link.connect(where.host)
+        link.connect(where.path)
     except OSError:
         link.close()
         raise

@@ -10,11 +10,15 @@ import argparse
 import base64
 import json
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from ..machine import Plain
+from ..machine import Plain, Refusal
 from .command import Command, Complaint, Exit, add_at
+from .sessions import in_session
+
+if TYPE_CHECKING:
+    from ..client.live import Session
 
 _NAMED: Final = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
@@ -54,7 +58,43 @@ def _value(word: str) -> Plain:
 
 
 def _run(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    machine, dot, name = options.what.rpartition(".")
+    if not dot or not machine or not name:
+        raise Complaint(
+            f"{options.what!r} names no command", "write MACHINE.COMMAND, such as counters.add", Exit.REFUSED
+        )
+    arguments = parsed(options.arguments)
+    args, named = (arguments, {}) if isinstance(arguments, list) else ([], arguments)
+
+    async def work(session: Session) -> int:
+        try:
+            result = await session.call(machine, name, *args, timeout=options.timeout, **named)
+        except Refusal as refusal:
+            if refusal.code != "unknown-command":
+                raise
+            result = await _queried(session, machine, name, args, named, options.timeout, refusal)
+        print(shown(result))
+        return Exit.DONE
+
+    return in_session(options, work)
+
+
+async def _queried(
+    session: Session,
+    machine: str,
+    name: str,
+    args: Sequence[Plain],
+    named: Mapping[str, Plain],
+    timeout: float,
+    unknown: Refusal,
+) -> Plain:
+    """The machine has no such command: it may be a query."""
+    try:
+        return await session.query(machine, name, *args, timeout=timeout, **named)
+    except Refusal as refusal:
+        if refusal.code != "unknown-query":
+            raise
+        raise Refusal(unknown.code, f"{unknown.reason}; {refusal.reason}") from None
 
 
 COMMAND = Command("call", "call a machine's command or query once", _configure, _run)

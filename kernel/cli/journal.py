@@ -19,16 +19,22 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ..storage.errors import StorageError
     from ..storage.inspect import dump, verify
 
-    if not options.directory.is_dir():
-        raise Complaint(f"{options.directory} is no directory", "name a replica's data directory", Exit.REFUSED)
-    if options.verb == "dump":
-        for line in dump(options.directory):
-            print(line)
-        return Exit.DONE
-    report = verify(options.directory)
-    print(report)
+    directory = str(options.directory)
+    try:
+        if options.verb == "dump":
+            for line in dump(directory):
+                print(line)
+            return Exit.DONE
+        report = verify(directory)
+    except StorageError as error:
+        raise Complaint(str(error), "name the directory in which a replica keeps its data") from None
+    except OSError as error:
+        raise Complaint(f"{error.filename or directory} cannot be read: {error.strerror}") from None
+    for line in report.lines():
+        print(line)
     return Exit.DONE if report.sound else Exit.FAILED
 
 

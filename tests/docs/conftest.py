@@ -16,7 +16,11 @@ import pytest
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the commands that the pages type, bound to the Python that runs the tests."""
     folder = tmp_path_factory.mktemp("bin")
-    for name, words in (("quorate", "-m quorate.kernel.cli"), ("python", ""), ("pytest", "-m pytest -p no:cacheprovider")):
+    for name, words in (
+        ("quorate", "-m quorate.kernel.cli"),
+        ("python", ""),
+        ("pytest", "-m pytest -p no:cacheprovider"),
+    ):
         script = folder / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
         script.chmod(0o755)
@@ -26,7 +30,12 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def environment(commands: Path) -> dict[str, str]:
     """The environment of a reader's shell, but for QUORATE_AT."""
-    return {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1", "COLUMNS": "120"}
+    return {
+        **os.environ,
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "120",
+    }
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,9 @@ def blocks(page: Path) -> Iterator[Block]:
         if page.suffix == ".md":
             if fence := _FENCE.match(lines[start]):
                 end = lines.index("```", start)
-                yield Block(start + 1, fence["language"], fence["caption"] or "", "\n".join(lines[start + 1 : end]) + "\n")
+                yield Block(
+                    start + 1, fence["language"], fence["caption"] or "", "\n".join(lines[start + 1 : end]) + "\n"
+                )
                 position = end + 1
             continue
         directive = _DIRECTIVE.match(lines[start])
@@ -195,9 +197,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.cell
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_page(
-    page: Path, tmp_path: Path, environment: dict[str, str], request: pytest.FixtureRequest
-) -> None:
+def test_page(page: Path, tmp_path: Path, environment: dict[str, str], request: pytest.FixtureRequest) -> None:
     """What the page says works, word for word."""
     found = on_free_ports(list(blocks(page)))
     environment = dict(environment)

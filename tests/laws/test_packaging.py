@@ -39,7 +39,9 @@ def test_every_package_is_listed(setup: configparser.ConfigParser, modules: dict
 
 def test_every_package_is_typed(root: Path, modules: dict[str, Any]) -> None:
     """Each package has the py.typed that a type checker looks for in a namespace's parts."""
-    assert not [name for name, module in modules.items() if module.package and not (module.path.parent / "py.typed").exists()]
+    assert not [
+        name for name, module in modules.items() if module.package and not (module.path.parent / "py.typed").exists()
+    ]
 
 
 def test_every_import_is_declared(setup: configparser.ConfigParser, modules: dict[str, Any]) -> None:
@@ -91,7 +93,18 @@ def test_the_wheel_holds_everything(root: Path, modules: dict[str, Any], tmp_pat
             (source / each).parent.mkdir(parents=True, exist_ok=True)
             (source / each).write_bytes((root / each).read_bytes())
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / "dist"), str(source)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path / "dist"),
+            str(source),
+        ],
         capture_output=True,
         text=True,
         check=False,

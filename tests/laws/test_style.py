@@ -48,7 +48,9 @@ def test_every_module_and_public_name_says_what_it_is_for(modules: dict[str, Any
     """Modules, public classes and public top-level functions have docstrings."""
     silent = set()
     for name, module in modules.items():
-        nodes = [node for node in module.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+        nodes = [
+            node for node in module.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
         silent.update(name for _ in range(1) if not ast.get_docstring(module.tree))
         silent.update(f"{name}.{node.name}" for node in nodes if node.name[0] != "_" and not ast.get_docstring(node))
     assert not silent
