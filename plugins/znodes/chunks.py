@@ -28,7 +28,6 @@ RUN: Final = Struct(">qHI")
 PAUSE_OP: Final = 0
 """The type of a pause; clients' requests of this type never get into a chunk (in the original it is a
 notification's)."""
-PAUSE: Final = REQUEST.pack(8, 0, PAUSE_OP)
 
 _HEAD: Final = Struct(">BBH")
 _SIZE: Final = Struct(">H")
@@ -40,6 +39,11 @@ class Allow(IntFlag):
     NOTHING = 0
     EXTENDED_TYPES = 1
     """Nodes with a time to live."""
+
+
+def pause(connection: int) -> bytes:
+    """A pause; the number tells the front which of its connections holds back reads."""
+    return REQUEST.pack(8, connection, PAUSE_OP)
 
 
 _decoded = lru_cache(4096)(ids)

@@ -72,7 +72,7 @@ def path_only(frame: bytes, at: int = HEAD) -> bytes:
     return path
 
 
-def set_data(frame: bytes, at: int = HEAD) -> tuple[bytes, bytes | None, int]:
+def put(frame: bytes, at: int = HEAD) -> tuple[bytes, bytes | None, int]:
     """setData: path, data, expected version."""
     try:
         (length,) = _int(frame, at)
@@ -107,15 +107,15 @@ def create(frame: bytes, at: int = HEAD) -> tuple[bytes, bytes | None, bytes, in
         if length < 0:
             if length != -1:
                 raise Malformed("data")
-            data = None
+            value = None
         else:
             end = at + length
-            data = frame[at:end]
+            value = frame[at:end]
             at = end
         if frame.startswith(OPEN_ACL, at):
-            return path, data, OPEN_ACL, _int(frame, at + len(OPEN_ACL))[0]
+            return path, value, OPEN_ACL, _int(frame, at + len(OPEN_ACL))[0]
         end = acl_end(frame, at)
-        return path, data, frame[at:end], _int(frame, end)[0]
+        return path, value, frame[at:end], _int(frame, end)[0]
     except StructError:
         raise Malformed("path, data, acl, flags") from None
 

@@ -33,7 +33,7 @@ def write(tree: Tree) -> Iterator[bytes]:
     for path, node in tree.nodes.items():
         if not path:
             continue
-        data, acl = node.data, node.acl
+        value, acl = node.value, node.acl
         number = numbers.get(acl)
         fresh = number is None
         if number is None:
@@ -41,7 +41,7 @@ def write(tree: Tree) -> Iterator[bytes]:
         parts.append(
             pack(
                 len(path),
-                -1 if data is None else len(data),
+                -1 if value is None else len(value),
                 number,
                 node.czxid,
                 node.mzxid,
@@ -58,17 +58,17 @@ def write(tree: Tree) -> Iterator[bytes]:
             parts.append(_LENGTH.pack(len(acl)))
             parts.append(acl)
         parts.append(path)
-        large = data is not None and len(data) > INLINE
-        if data and not large:
-            parts.append(data)
-            size += len(data)
+        large = value is not None and len(value) > INLINE
+        if value and not large:
+            parts.append(value)
+            size += len(value)
         size += _NODE.size + len(path)
         if size >= PIECE or large:
             yield b"".join(parts)
             parts, size = [], 0
-        if large and data is not None:
-            for at in range(0, len(data), PIECE):
-                yield data[at : at + PIECE]
+        if large and value is not None:
+            for at in range(0, len(value), PIECE):
+                yield value[at : at + PIECE]
     if parts:
         yield b"".join(parts)
 
@@ -96,13 +96,13 @@ def read(pieces: Iterable[bytes]) -> Tree:
             path = piece[at : at + length]
             at += length
             if extent > INLINE:
-                data: bytes | None = b"".join(next(remaining) for _ in range(-(-extent // PIECE)))
+                value: bytes | None = b"".join(next(remaining) for _ in range(-(-extent // PIECE)))
             else:
-                data = piece[at : at + extent] if extent >= 0 else None
+                value = piece[at : at + extent] if extent >= 0 else None
                 at += max(extent, 0)
             if length < 1 or extent < -1 or at > len(piece):
                 raise ValueError("damaged image of a tree")
-            node = Node(path, data, lists[number], owner, czxid, ctime)
+            node = Node(path, value, lists[number], owner, czxid, ctime)
             node.mzxid, node.pzxid, node.mtime = mzxid, pzxid, mtime
             node.version, node.creates, node.aversion = version, creates, aversion
             tree.adopt(path, node)

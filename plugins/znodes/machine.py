@@ -185,21 +185,21 @@ class ZnodesMachine(RawMachine):
             at += length
             if op == PAUSE_OP:
                 if answers is not None:
-                    answers.append(self.reader(session) if self.reader is not None else b"")
+                    answers.append(self.reader(xid) if self.reader is not None else b"")
                 continue
             self.zxid = zxid = self.zxid + 1
             try:
                 if op == _SET_DATA:
-                    path, data, version = codec.set_data(frame)
-                    node = tree.set_data(path, data, version, who, zxid, now)
+                    path, value, version = codec.put(frame)
+                    node = tree.put(path, value, version, who, zxid, now)
                     if answers is not None:
                         answers.append(REPLY.pack(84, xid, zxid, 0) + stat(node))
                 elif op == _CREATE:
-                    path, data, acl, flags = codec.create(frame)
+                    path, value, acl, flags = codec.create(frame)
                     if flags:
-                        path = self._create(commit, session, who, path, data, acl, flags)
+                        path = self._create(commit, session, who, path, value, acl, flags)
                     else:
-                        path = tree.create(path, data, acl, 0, False, who, zxid, now)
+                        path = tree.create(path, value, acl, 0, False, who, zxid, now)
                     if answers is not None:
                         answers.append(REPLY_INT.pack(20 + len(path), xid, zxid, 0, len(path)) + path)
                 elif op == _DELETE:
@@ -239,7 +239,7 @@ class ZnodesMachine(RawMachine):
         """Apply one write whose record begins at `at`; returns the body of its reply."""
         tree = self.tree
         if op == Op.SET_DATA:
-            return stat(tree.set_data(*codec.set_data(frame, at), who, self.zxid, commit.wall))
+            return stat(tree.put(*codec.put(frame, at), who, self.zxid, commit.wall))
         if op == Op.CREATE:
             return ustring(self._create(commit, session, who, *codec.create(frame, at)))
         if op == Op.DELETE:
@@ -258,11 +258,11 @@ class ZnodesMachine(RawMachine):
         return ustring(path) + stat(tree.nodes[path])
 
     def _create(
-        self, commit: Commit, session: int, who: Identities, path: bytes, data: bytes | None, acl: bytes, flags: int
+        self, commit: Commit, session: int, who: Identities, path: bytes, value: bytes | None, acl: bytes, flags: int
     ) -> bytes:
         """Create as the flags say; returns the path."""
         if flags == Mode.CONTAINER:
-            path = self.tree.create(path, data, acl, CONTAINER_OWNER, False, who, self.zxid, commit.wall)
+            path = self.tree.create(path, value, acl, CONTAINER_OWNER, False, who, self.zxid, commit.wall)
             self._plan_sweep(commit, commit.time + SWEEP_MS)
             return path
         try:
@@ -270,7 +270,7 @@ class ZnodesMachine(RawMachine):
         except KeyError:
             raise Fault(Err.BAD_ARGUMENTS) from None
         owner = session if ephemeral else 0
-        return self.tree.create(path, data, acl, owner, sequential, who, self.zxid, commit.wall)
+        return self.tree.create(path, value, acl, owner, sequential, who, self.zxid, commit.wall)
 
     def _create_ttl(
         self,
@@ -278,7 +278,7 @@ class ZnodesMachine(RawMachine):
         allow: Allow,
         who: Identities,
         path: bytes,
-        data: bytes | None,
+        value: bytes | None,
         acl: bytes,
         flags: int,
         ttl: int,
@@ -289,7 +289,7 @@ class ZnodesMachine(RawMachine):
         if flags not in (Mode.TTL, Mode.TTL_SEQUENTIAL) or not 0 < ttl <= TTL_MAX:
             raise Fault(Err.BAD_ARGUMENTS)
         sequential = flags == Mode.TTL_SEQUENTIAL
-        path = self.tree.create(path, data, acl, ttl_owner(ttl), sequential, who, self.zxid, commit.wall)
+        path = self.tree.create(path, value, acl, ttl_owner(ttl), sequential, who, self.zxid, commit.wall)
         self._plan_sweep(commit, commit.time + max(ttl + 1, SWEEP_MIN_MS))
         return path
 

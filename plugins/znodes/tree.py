@@ -56,18 +56,18 @@ class Node:
         "creates",
         "ctime",
         "czxid",
-        "data",
         "family",
         "mtime",
         "mzxid",
         "owner",
         "packed",
         "pzxid",
+        "value",
         "version",
     )
 
-    def __init__(self, path: bytes, data: bytes | None, acl: bytes, owner: int, zxid: int, now: int) -> None:
-        self.data = data
+    def __init__(self, path: bytes, value: bytes | None, acl: bytes, owner: int, zxid: int, now: int) -> None:
+        self.value = value
         self.acl = acl
         self.owner = owner
         self.czxid = self.mzxid = self.pzxid = zxid
@@ -76,13 +76,13 @@ class Node:
         self.children: dict[bytes, None] | None = None
         self.packed: bytes | None = None
         self.birth = birth = hash((crc32(path), zxid, now, owner))
-        self.content = hash((birth, crc32(data) if data is not None else -9, zxid, now, 0))
+        self.content = hash((birth, crc32(value) if value is not None else -9, zxid, now, 0))
 
 
 def content_of(node: Node) -> int:
     """The digest's first part of a node, from scratch."""
-    data = node.data
-    return hash((node.birth, crc32(data) if data is not None else -9, node.mzxid, node.mtime, node.version))
+    value = node.value
+    return hash((node.birth, crc32(value) if value is not None else -9, node.mzxid, node.mtime, node.version))
 
 
 def family_of(node: Node) -> int:
@@ -96,7 +96,7 @@ def stat(node: Node) -> bytes:
     """The 68 bytes of a node's Stat. Kept until the node changes."""
     found = node.packed
     if found is None:
-        data, children = node.data, node.children
+        value, children = node.value, node.children
         count = len(children) if children else 0
         cversion = 2 * node.creates - count
         found = node.packed = _pack_stat(
@@ -108,7 +108,7 @@ def stat(node: Node) -> bytes:
             cversion if -INT_MAX <= cversion <= INT_MAX else _int32(cversion),
             node.aversion,
             node.owner if node.owner > 0 else 0,
-            len(data) if data else 0,
+            len(value) if value else 0,
             count,
             node.pzxid,
         )
@@ -171,7 +171,7 @@ class Tree:
                 above.children = {}
             above.children[name] = None
         self.sum += node.content + node.family
-        self.size += len(node.data or b"")
+        self.size += len(node.value or b"")
         self._index(path, node.owner)
 
     def _index(self, path: bytes, owner: int) -> None:
@@ -186,7 +186,7 @@ class Tree:
     def create(
         self,
         path: bytes,
-        data: bytes | None,
+        value: bytes | None,
         acl: bytes,
         owner: int,
         sequential: bool,
@@ -221,7 +221,7 @@ class Tree:
             raise Fault(Err.NO_CHILDREN_FOR_EPHEMERALS)
         if self.undo is not None:
             self.undo.append((self._uncreate, (path, above, above.pzxid, number)))
-        nodes[path] = node = Node(path, data, acl, owner, zxid, now)
+        nodes[path] = node = Node(path, value, acl, owner, zxid, now)
         if above.children is None:
             above.children = {}
         above.children[name] = None
@@ -235,8 +235,8 @@ class Tree:
             node.family = family_of(node)
             total += node.family
         self.sum += total
-        if data:
-            self.size += len(data)
+        if value:
+            self.size += len(value)
         if owner:
             self._index(path, owner)
         if self.observer is not None:
@@ -277,8 +277,8 @@ class Tree:
         family = family_of(above)
         self.sum += family - above.family - node.content - node.family
         above.family = family
-        if node.data:
-            self.size -= len(node.data)
+        if node.value:
+            self.size -= len(node.value)
         owner = node.owner
         if owner > 0:
             owned = self.ephemerals[owner]
@@ -290,7 +290,7 @@ class Tree:
         if self.observer is not None:
             self.observer(Event.DELETED, path, node.acl, above.acl)
 
-    def set_data(self, path: bytes, data: bytes | None, version: int, who: Identities, zxid: int, now: int) -> Node:
+    def put(self, path: bytes, value: bytes | None, version: int, who: Identities, zxid: int, now: int) -> Node:
         """Replace a node's data."""
         node = self.nodes.get(path)
         if node is None:
@@ -301,17 +301,17 @@ class Tree:
         if version != ANY_VERSION and version != current:
             raise Fault(Err.BAD_VERSION)
         if self.undo is not None:
-            self.undo.append((self._unset, (node, node.data, node.mzxid, node.mtime, current)))
-        before = node.data
-        node.data = data
+            self.undo.append((self._unset, (node, node.value, node.mzxid, node.mtime, current)))
+        before = node.value
+        node.value = value
         node.mzxid = zxid
         node.mtime = now
         node.version = current = current + 1 if 0 <= current < INT_MAX else _next_version(current)
         node.packed = None
-        content = hash((node.birth, crc32(data) if data is not None else -9, zxid, now, current))
+        content = hash((node.birth, crc32(value) if value is not None else -9, zxid, now, current))
         self.sum += content - node.content
         node.content = content
-        self.size += (len(data) if data else 0) - (len(before) if before else 0)
+        self.size += (len(value) if value else 0) - (len(before) if before else 0)
         if self.observer is not None:
             self.observer(Event.DATA_CHANGED, path, node.acl, OPEN)
         return node
@@ -380,7 +380,7 @@ class Tree:
         node = self.nodes.pop(path)
         del above.children[path.rpartition(b"/")[2]]  # type: ignore[union-attr]
         self.sum -= node.content + node.family
-        self.size -= len(node.data or b"")
+        self.size -= len(node.value or b"")
         if node.owner > 0:
             owned = self.ephemerals[node.owner]
             del owned[path]
@@ -395,7 +395,7 @@ class Tree:
         self.nodes[path] = node
         above.children[name] = None  # type: ignore[index]
         self.sum += node.content + node.family
-        self.size += len(node.data or b"")
+        self.size += len(node.value or b"")
         self._index(path, node.owner)
         self._put_pzxid(above, pzxid)
 
@@ -417,9 +417,9 @@ class Tree:
     def _unset_acl(self, node: Node, acl: bytes, aversion: int) -> None:
         self._put_acl(node, acl, aversion)
 
-    def _unset(self, node: Node, data: bytes | None, mzxid: int, mtime: int, version: int) -> None:
-        self.size += len(data or b"") - len(node.data or b"")
-        node.data, node.mzxid, node.mtime, node.version = data, mzxid, mtime, version
+    def _unset(self, node: Node, value: bytes | None, mzxid: int, mtime: int, version: int) -> None:
+        self.size += len(value or b"") - len(node.value or b"")
+        node.value, node.mzxid, node.mtime, node.version = value, mzxid, mtime, version
         node.packed = None
         content = content_of(node)
         self.sum += content - node.content

@@ -1,0 +1,549 @@
+"""One client's connection: frames in, replies and notifications out, strictly in the order the client sent its
+requests.
+
+Life of a connection (:class:`Stage`)::
+
+    GREETING --four-letter word--> closed after the answer
+       | connect request
+    OPENING  (the session is opened or moved here, through the log; requests that arrive meanwhile wait unread)
+       | connect response
+    OPEN     --closeSession, refused authentication, unknown request--> ENDING (nothing more is read)
+
+How order is kept while most requests never wait:
+
+* Reads are answered at once from the live tree as long as the connection has nothing on its way.
+* Writes go into the turn's chunk as the bytes they came in; `in_flight` counts the answers they will bring.
+* Reads that arrive behind writes stay here, in `queue`, as unparsed blocks of frames. If a further write follows
+  them, a pause is put before it into the chunk and a MARK behind them in the queue: the machine asks for their
+  answers (``at_pause``) at exactly that place in the log. Without a further write they are answered when the last
+  answer has come.
+* A sync waits, with what follows it, for a barrier begun on its arrival; a pause submitted later serves as well,
+  being behind everything that was committed when the sync arrived.
+* A notification is stamped with the number of answers given so far (`Watches` fire while a chunk is applied, answers
+  are handed out after the batch), so it goes out between the two replies between which it happened.
+
+Pings are answered at once: clients take them out of order, and they must not wait for a leader.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ...kernel.machine import SessionId
+from . import acl, jute
+from .acl import OPEN, Identities, permits
+from .chunks import pause
+from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
+from .protocol import PASSWORD_SIZE, Err, Fault, Malformed, Op, Right
+from .reads import ANSWERS, WRITES
+from .tree import stat
+
+if TYPE_CHECKING:
+    from .front import ZooKeeperFront
+
+IN_FLIGHT_MAX: Final = 4096
+"""Requests of one connection on their way before it is read no further."""
+QUEUE_MAX: Final = 1 << 20
+"""Bytes of held-back reads of one connection before it is read no further."""
+REPLY_ROOM: Final = 1 << 20
+"""Bytes of large replies made before the connection looks whether the client takes them."""
+LARGE: Final = 1024
+"""Replies larger than this count against REPLY_ROOM."""
+PAUSE_ROOM: Final = 16 << 20
+"""Bytes of replies at one pause; a client that asks for more is dropped, as a pause cannot wait for it."""
+
+_GET_DATA: Final = Op.GET_DATA.value
+_EXISTS: Final = Op.EXISTS.value
+_PING: Final = Op.PING.value
+_AUTH: Final = Op.AUTH.value
+_SYNC: Final = Op.SYNC.value
+_CLOSE: Final = Op.CLOSE_SESSION.value
+_READ: Final = Right.READ.value
+MARK: Final = b""
+"""In the queue: the answers of what is before it are called for at a pause."""
+
+
+class Stage(Enum):
+    """What a connection is doing."""
+
+    GREETING = auto()
+    OPENING = auto()
+    OPEN = auto()
+    ENDING = auto()
+
+
+class Wire(Protocol):
+    """The socket below a connection."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def pending(self) -> int:
+        """Bytes that the client has not taken yet."""
+
+    def send(self, piece: bytes) -> None: ...
+
+    def close(self, after_flush: bool = False) -> None: ...
+
+    def pause(self) -> None:
+        """Read no further for now."""
+
+    def resume(self) -> None: ...
+
+
+class Connection:
+    """A client's connection to one front, above its wire."""
+
+    __slots__ = (
+        "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client", "out",
+        "packed_identities", "pausing", "queue", "queued", "received_count", "rest", "room", "sent_count",
+        "session", "stage", "stalled", "timeout_ms", "wire",
+    )  # fmt: skip
+
+    def __init__(self, front: ZooKeeperFront, wire: Wire, number: int, address: object) -> None:
+        self.front = front
+        self.wire = wire
+        self.number = number
+        self.address = address
+        self.stage = Stage.GREETING
+        self.session = 0
+        self.timeout_ms = 0
+        self.identities: Identities = ((b"ip", host(address).encode()),)
+        self.packed_identities = pack_ids(self.identities)
+        self.old_client = False
+        """Its connect request had no read-only byte, so neither must the response."""
+        self.rest = b""
+        """Bytes not looked at yet: a frame that is not whole, or everything while the connection must wait."""
+        self.in_flight = 0
+        self.barriers = 0
+        self.queue: deque[bytes] = deque()
+        self.queued = 0
+        self.out: list[bytes] = []
+        self.events: list[tuple[int, bytes]] = []
+        self.room = REPLY_ROOM
+        self.pausing = False
+        self.stalled = False
+        """The client does not take its replies; nothing is answered until it does."""
+        self.received_count = 0
+        self.sent_count = 0
+
+    # ------------------------------------------------------------ what the socket tells
+
+    def received(self, buffer: bytes) -> None:
+        """Bytes came in."""
+        if self.rest:
+            buffer = self.rest + buffer
+            self.rest = b""
+        if self.stage is Stage.OPEN:
+            self.front.replica.touch(SessionId(self.session))
+            self._take(buffer)
+        elif self.stage is Stage.GREETING:
+            self._greet(buffer)
+        elif self.stage is Stage.OPENING:
+            self.rest = buffer
+            if len(buffer) > self.front.settings.frame_max:
+                self.wire.pause()
+
+    def drained(self) -> None:
+        """The client has taken everything."""
+        if self.stalled:
+            self.stalled = False
+            self.front.touched[self] = None
+            self.settle()
+
+    def drop(self) -> None:
+        """End the connection at once; the session lives on."""
+        self.wire.close()
+        self.front.gone(self)
+
+    # ------------------------------------------------------------ the handshake
+
+    def _greet(self, buffer: bytes) -> None:
+        if len(buffer) < 4:
+            self.rest = buffer
+            return
+        length = int.from_bytes(buffer[:4], "big", signed=True)
+        if not 0 <= length <= self.front.settings.frame_max:
+            self.stage = Stage.ENDING
+            answer = self.front.word(buffer[:4])
+            if answer is None:
+                self.drop()
+                return
+            self.wire.send(answer)
+            self.wire.close(after_flush=True)
+            self.front.gone(self)
+            return
+        if len(buffer) < 4 + length:
+            self.rest = buffer
+            return
+        try:
+            request = jute.read(jute.ConnectRequest, buffer[4 : 4 + length])
+        except Malformed:
+            self.drop()
+            return
+        self.stage = Stage.OPENING
+        self.rest = buffer[4 + length :]
+        self.received_count += 1
+        self.old_client = request.read_only is None
+        if request.last_zxid <= self.front.machine.zxid:
+            self._open(request.timeout, request.session, request.password or b"")
+            return
+
+        def caught_up(ready: bool) -> None:
+            if not self.wire.closed and ready and request.last_zxid <= self.front.machine.zxid:
+                self._open(request.timeout, request.session, request.password or b"")
+            else:  # the client has seen what this replica has not: it must look elsewhere, never back in time
+                self.drop()
+
+        self.front.replica.barrier(caught_up)
+
+    def _open(self, timeout: int, session: int, password: bytes) -> None:
+        self.timeout_ms = self.front.settings.negotiate(timeout)
+        if session:
+            self.front.attach(self, SessionId(session), password)
+        else:
+            self.front.open(self)
+
+    def opened(self, session: int, timeout_ms: int, password: bytes) -> None:
+        """The session is here: tell the client and take what it sent meanwhile."""
+        self.session = session
+        self.timeout_ms = timeout_ms
+        self.stage = Stage.OPEN
+        self._respond(timeout_ms, session, password)
+        self.wire.resume()
+        if self.rest:
+            self.received(b"")
+
+    def refused(self) -> None:
+        """The session is gone or the password wrong: say so, and end."""
+        self.stage = Stage.ENDING
+        self._respond(0, 0, bytes(PASSWORD_SIZE))
+        self.wire.close(after_flush=True)
+        self.front.gone(self)
+
+    def _respond(self, timeout: int, session: int, password: bytes) -> None:
+        body = jute.ConnectResponse.build(
+            {
+                "protocol": 0,
+                "timeout": timeout,
+                "session": session,
+                "password": password,
+                "read_only": None if self.old_client else False,
+            }
+        )
+        self.sent_count += 1
+        self.wire.send(len(body).to_bytes(4, "big") + body)
+
+    # ------------------------------------------------------------ requests
+
+    def _take(self, buffer: bytes) -> None:
+        """Answer or gather every whole frame in `data`; keep the rest."""
+        at = 0
+        if not self.in_flight and not self.queue:
+            at = self._answer(buffer, 0, fresh=True)
+            if self.out:
+                self._flush()
+        if self.stage is Stage.OPEN and not self.wire.closed:
+            if not self.stalled:
+                at = self._gather(buffer, at)
+            self.rest = buffer[at:]
+            if self.must_wait():
+                self.wire.pause()
+        if self.stage is Stage.ENDING and not self.in_flight and not self.queue:
+            self._end()
+
+    def must_wait(self) -> bool:
+        """Whether to read no further for now."""
+        return self.stalled or self.in_flight > IN_FLIGHT_MAX or self.queued > QUEUE_MAX or self.front.full
+
+    def _answer(self, buffer: bytes, at: int, *, fresh: bool) -> int:
+        """Answer frames from `at` on until one is not whole, is a write or must wait (a `fresh` sync must); returns
+        where that is. The two commonest reads are spelled out: this loop is what a read costs."""
+        front = self.front
+        machine = front.machine
+        nodes = machine.tree.nodes
+        zxid = machine.zxid
+        who = self.identities
+        out = self.out
+        first = len(out)
+        length_max = front.settings.frame_max
+        head = REQUEST.unpack_from
+        int_at = INT.unpack_from
+        end = len(buffer)
+        while at + 12 <= end:
+            length, xid, op = head(buffer, at)
+            stop = at + 4 + length
+            if stop > end or length < 8:
+                break
+            if op == _GET_DATA or op == _EXISTS:  # noqa: SIM109 - a tuple would cost
+                # A frame of exactly the expected shape; any other goes the slow way below, as do errors.
+                node = nodes.get(buffer[at + 16 : stop - 1])
+                if (
+                    node is not None
+                    and not buffer[stop - 1]
+                    and int_at(buffer, at + 12)[0] == length - 13
+                    and (node.acl is OPEN or op == _EXISTS or permits(node.acl, _READ, who))
+                ):
+                    if op == _EXISTS:
+                        out.append(REPLY.pack(84, xid, zxid, 0) + stat(node))
+                        at = stop
+                        continue
+                    content = node.value
+                    if content is not None:
+                        size = len(content)
+                        out.append(
+                            REPLY_INT.pack(88 + size, xid, zxid, 0, size) + content + (node.packed or stat(node))
+                        )
+                        at = stop
+                        if size > LARGE:
+                            self.room -= size
+                            if self.room < 0 and self._stall():
+                                break
+                        continue
+            elif op == _PING:
+                out.append(REPLY.pack(16, xid, zxid, 0))
+                at = stop
+                continue
+            elif op in WRITES or length > length_max or (fresh and op == _SYNC):
+                break
+            goes_on = self._answer_rare(xid, op, buffer[at + 4 : stop], zxid)
+            at = stop
+            if not goes_on or (self.room < 0 and self._stall()):
+                break
+            who = self.identities
+        self.received_count += len(out) - first
+        return at
+
+    def _answer_rare(self, xid: int, op: int, frame: bytes, zxid: int) -> bool:
+        """Answer one read of any kind. False: the connection ends with this answer."""
+        answer = ANSWERS.get(op)
+        if answer is None:
+            if op == _AUTH and self._authenticate(frame):
+                self.out.append(reply(xid, 0))
+                return True
+            self.stage = Stage.ENDING
+            if op == _AUTH:
+                self.front.counters.auth_failed += 1
+                self.out.append(reply(xid, 0, Err.AUTH_FAILED))
+            else:
+                self.out.append(reply(xid, -1, Err.UNIMPLEMENTED))
+            return False
+        try:
+            body = answer(self.front, self, frame)
+        except Fault as fault:
+            self.out.append(reply(xid, zxid, fault.err))
+        except Malformed:
+            self.out.append(reply(xid, zxid, Err.MARSHALLING_ERROR))
+        else:
+            self.out.append(reply(xid, zxid, 0, body))
+            if len(body) > LARGE:
+                self.room -= len(body)
+        return True
+
+    def _authenticate(self, frame: bytes) -> bool:
+        """Add what the client proves to be. Doing it twice is doing it once."""
+        try:
+            record = jute.read(jute.Auth, frame[8:])
+        except Malformed:
+            return False
+        if record.scheme == b"ip":
+            return True
+        if record.scheme != b"digest" or record.auth is None:
+            return False
+        identity = acl.digest_identity(record.auth)
+        proved = [identity]
+        if identity[1] == self.front.settings.super_digest:
+            proved.append(acl.SUPER)
+        self.identities = (*self.identities, *(one for one in proved if one not in self.identities))
+        self.packed_identities = pack_ids(self.identities)
+        return True
+
+    def _proves(self, op: int, frame: bytes) -> bool:
+        """Whether a request outside ANSWERS is an authentication that succeeds. What it proves counts for the writes
+        right behind it."""
+        return op == _AUTH and self._authenticate(frame)
+
+    def _gather(self, buffer: bytes, at: int) -> int:
+        """Sort frames from `at` on: writes into the turn's chunk, reads into the queue. Returns where the rest
+        begins."""
+        front = self.front
+        length_max = front.settings.frame_max
+        head = REQUEST.unpack_from
+        end = len(buffer)
+        start = at
+        count = 0
+        writing = False
+        synced = False
+        while at + 4 <= end:
+            length = int.from_bytes(buffer[at : at + 4], "big", signed=True)
+            if not 8 <= length <= length_max:
+                self.drop()
+                return end
+            stop = at + 4 + length
+            if stop > end:
+                break
+            _length, xid, op = head(buffer, at)
+            is_write = op in WRITES
+            if is_write is not writing or op in (_PING, _AUTH):
+                if at > start:
+                    self._put(buffer[start:at], count, writing)
+                start, count, writing = at, 0, is_write
+                if op == _PING:
+                    self.sent_count += 1
+                    self.received_count += 1
+                    self.wire.send(REPLY.pack(16, xid, front.machine.zxid, 0))
+                    start = at = stop
+                    continue
+            count += 1
+            if op == _SYNC and not synced:
+                synced = True
+                self.barriers += 1
+                front.replica.barrier(self._barrier_passed)
+            elif op == _CLOSE or (not is_write and op not in ANSWERS and not self._proves(op, buffer[at + 4 : stop])):
+                # Nothing behind a farewell is looked at, nor behind what will be answered by one.
+                self.stage = Stage.ENDING
+                self.wire.pause()
+                at = stop
+                break
+            at = stop
+        if at > start:
+            self._put(buffer[start:at], count, writing)
+        return at
+
+    def _put(self, frames: bytes, count: int, writing: bool) -> None:
+        if not writing:
+            self.queue.append(frames)
+            self.queued += len(frames)
+            return
+        self.received_count += count
+        if self.queue and self.queue[-1] is not MARK:
+            self.queue.append(MARK)
+            frames = pause(self.number) + frames
+            count += 1
+        self.in_flight += count
+        self.front.gather(self, frames, count)
+
+    # ------------------------------------------------------------ answers
+
+    def at_pause(self) -> bytes:
+        """The replies to the reads held back before the place in the log that has just been reached."""
+        kept, self.out = self.out, []
+        self.room = PAUSE_ROOM
+        self.pausing = True
+        while self.queue and self.room >= 0:
+            block = self.queue.popleft()
+            if block is MARK:
+                break
+            self.queued -= len(block)
+            self._answer(block, 0, fresh=False)
+        self.pausing = False
+        answers, self.out = b"".join(self.out), kept
+        if self.room < 0:
+            self.drop()
+            return b""
+        self.room = REPLY_ROOM
+        return answers
+
+    def answered(self, answers: Sequence[bytes], number: int) -> None:
+        """Take the answers of one run, the first of which is this replica's answer `number`."""
+        self.in_flight -= len(answers)
+        events = self.events
+        if not events or events[0][0] > number + len(answers):
+            self.out.extend(answers)
+            return
+        for answer in answers:
+            while events and events[0][0] <= number:
+                self.out.append(events.pop(0)[1])
+            self.out.append(answer)
+            number += 1
+
+    def notify(self, event: bytes) -> None:
+        """A watch of this client fired."""
+        if self.in_flight:
+            self.events.append((self.front.answers_so_far(), event))
+        else:
+            self.out.append(event)
+        self.front.touched[self] = None
+
+    def emit(self, frame: bytes) -> None:
+        self.out.append(frame)
+
+    def _barrier_passed(self, ready: bool) -> None:
+        self.barriers -= 1
+        if self.wire.closed:
+            return
+        if not ready:
+            self.drop()
+            return
+        self.settle()
+
+    def settle(self) -> None:
+        """A batch has been applied, or something waited for has come: send what is due, answer what may be answered
+        now."""
+        if self.wire.closed:
+            return
+        if self.events:
+            self.out.extend(event for _stamp, event in self.events)
+            self.events.clear()
+        if not self.in_flight and not self.barriers:
+            self._answer_queue()
+        if self.out:
+            self._flush()
+        if self.stage is Stage.ENDING:
+            if not self.in_flight and not self.queue:
+                self._end()
+            return
+        if not self.must_wait() and not self.wire.closed:
+            self.wire.resume()
+            if self.rest and not self._reading_only_part():
+                self.received(b"")
+
+    def _reading_only_part(self) -> bool:
+        """Whether what is kept cannot be a whole frame yet."""
+        rest = self.rest
+        return len(rest) < 4 or len(rest) < 4 + int.from_bytes(rest[:4], "big")
+
+    def _answer_queue(self) -> None:
+        while self.queue and not self.stalled:
+            block = self.queue.popleft()
+            if block is MARK:
+                continue
+            self.queued -= len(block)
+            at = self._answer(block, 0, fresh=False)
+            if at < len(block):
+                self.queue.appendleft(block[at:])
+                self.queued += len(block) - at
+
+    def _stall(self) -> bool:
+        """Send the replies made so far; whether the client must first take them."""
+        if self.pausing:
+            return True
+        self._flush()
+        if self.wire.pending or self.wire.closed:
+            self.stalled = True
+        return self.stalled
+
+    def _flush(self) -> None:
+        out = self.out
+        self.sent_count += len(out)
+        self.room = REPLY_ROOM
+        self.out = []
+        self.wire.send(out[0] if len(out) == 1 else b"".join(out))
+
+    def _end(self) -> None:
+        if self.out:
+            self._flush()
+        self.wire.close(after_flush=True)
+        self.front.gone(self)
+
+
+def host(address: object) -> str:
+    """The host part of a socket's address; clients on a unix socket count as local."""
+    if isinstance(address, tuple) and address:
+        name = str(address[0])
+        return name.removeprefix("::ffff:")
+    return "127.0.0.1"

@@ -1,0 +1,404 @@
+"""The port that speaks ZooKeeper: one service on each replica, serving reads from the live tree and gathering writes
+into chunks.
+
+Everything that arrives in one reactor turn leaves as one chunk at the end of the turn (or earlier when it grows
+large); the answers of one applied batch and the notifications it caused leave in one write per connection.
+
+While the replica follows no leader, connections stay open for a grace period, reads go on and writes wait: a
+fail-over costs a client of a surviving replica neither its connection nor its writes. After the grace period all
+connections are closed, so that clients look for a replica that has a quorum. When a snapshot from a peer replaces the
+tree, all are closed as well: their watches and the answers on their way belong to the old one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+
+from twisted.application.service import Service
+
+from ...kernel.machine import SessionId
+from ...kernel.server.front import Opened, Replica
+from ...kernel.server.lean import LeanConnection, LeanListener
+from ...kernel.server.turn import Turns
+from . import chunks, words
+from .chunks import RUN, Allow
+from .connection import Connection, Stage, host
+from .machine import ZnodesMachine
+from .protocol import FACE, FRAME_MAX, INT_MAX
+from .tree import Tree
+from .watches import Watches
+
+if TYPE_CHECKING:
+    import socket
+
+    from twisted.internet.interfaces import IDelayedCall
+
+    from ...kernel.server.lean import Reactor
+
+CHUNK_SIZE: Final = 128 << 10
+"""Bytes of writes after which a chunk is submitted before the turn ends."""
+
+GREETING_SECONDS: Final = 10.0
+"""How long a connection may stay silent before its connect request."""
+
+
+class Settings(NamedTuple):
+    """What an operator may choose, from the options of the endpoint.
+
+    ``tick`` (ms), ``min-session-timeout`` and ``max-session-timeout`` (ms; 2 and 20 ticks), ``frame-max`` (bytes),
+    ``extended-types`` ("true": nodes with a time to live), ``super`` (``user:base64`` digest that may do anything),
+    ``words`` (comma-separated four-letter words that are answered, or ``*``), ``grace`` (ms without a leader before
+    clients are sent away), ``max-client-connections`` (per address; 0: no bound)."""
+
+    tick_ms: int = 2000
+    timeout_min_ms: int = 4000
+    timeout_max_ms: int = 40000
+    frame_max: int = FRAME_MAX
+    allow: Allow = Allow.NOTHING
+    super_digest: bytes = b""
+    words: frozenset[str] = words.DEFAULT
+    grace_ms: int = 4000
+    per_address: int = 0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> Settings:
+        """Raises ValueError for what is not a number or not known."""
+        known = dict(options)
+        tick = int(known.pop("tick", 2000))
+        settings = cls(
+            tick_ms=tick,
+            timeout_min_ms=int(known.pop("min-session-timeout", 2 * tick)),
+            timeout_max_ms=int(known.pop("max-session-timeout", 20 * tick)),
+            frame_max=int(known.pop("frame-max", FRAME_MAX)),
+            allow=Allow.EXTENDED_TYPES if known.pop("extended-types", "") == "true" else Allow.NOTHING,
+            super_digest=known.pop("super", "").encode(),
+            words=words.chosen(known.pop("words", None)),
+            grace_ms=int(known.pop("grace", 2 * tick)),
+            per_address=int(known.pop("max-client-connections", 0)),
+        )
+        if known:
+            raise ValueError(f"unknown options: {', '.join(sorted(known))}")
+        return settings
+
+    def negotiate(self, timeout_ms: int) -> int:
+        """The time-out a client gets that asks for `timeout_ms`."""
+        return min(max(timeout_ms, self.timeout_min_ms), self.timeout_max_ms)
+
+
+class Counters:
+    """What the monitoring words report, counted cheaply: per chunk or rarer."""
+
+    __slots__ = ("auth_failed", "drops", "latency_max", "latency_min", "latency_sum", "received", "sent", "timed")
+
+    def __init__(self) -> None:
+        self.drops = self.auth_failed = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+        self.received = self.sent = self.timed = 0
+        self.latency_sum = self.latency_max = 0.0
+        self.latency_min = 0.0
+
+    def timed_writes(self, count: int, seconds: float) -> None:
+        """A chunk of `count` requests was answered after `seconds`."""
+        self.latency_sum += seconds * count
+        self.latency_max = max(self.latency_max, seconds)
+        self.latency_min = min(self.latency_min, seconds) if self.timed else seconds
+        self.timed += count
+
+
+class _Wire(LeanConnection):
+    """A connection's socket on the reactor."""
+
+    __slots__ = ("client",)
+    client: Connection
+
+    def received(self, arrived: bytes) -> None:
+        self.client.received(arrived)
+
+    def drained(self) -> None:
+        self.client.drained()
+
+    def lost(self, reason: Exception) -> None:
+        self.client.front.gone(self.client)
+
+
+class ZooKeeperFront(Service):
+    """The service. `watches`, `machine`, `tree`: what requests are answered from."""
+
+    face: ClassVar[str] = "zookeeper"
+
+    def __init__(self, replica: Replica, reactor: Reactor, endpoint: str, options: Mapping[str, str]) -> None:
+        self.replica = replica
+        self.reactor = reactor
+        self.endpoint = endpoint
+        self.settings = Settings.parse(options)
+        self.counters = Counters()
+        self.started = reactor.seconds()
+        self.watches = Watches(self._watch)
+        self.connections: dict[int, Connection] = {}
+        """By the number that is theirs while this process runs."""
+        self.by_session: dict[int, Connection] = {}
+        self.per_address: dict[str, int] = {}
+        self.touched: dict[Connection, None] = {}
+        self.full = False
+        """The way into the log is full: nothing is read until it has room."""
+        self.outstanding = 0
+        self._pieces: list[bytes] = []
+        self._runs: list[tuple[Connection, int]] = []
+        self._sets: dict[bytes, int] = {}
+        self._size = 0
+        self._last = 0
+        self._delivered = 0
+        self._generation = 0
+        self._turns = Turns(reactor, self._flush)
+        self._stream = replica.stream(ZnodesMachine.name, self._room)
+        self._listener: LeanListener | None = None
+        self._leaving: IDelayedCall | None = None
+        self.machine = self._adopt()
+        replica.observe(self)
+
+    @property
+    def tree(self) -> Tree:
+        return self.machine.tree
+
+    def _adopt(self) -> ZnodesMachine:
+        machine = self.replica.machine(ZnodesMachine.name)
+        assert isinstance(machine, ZnodesMachine)
+        machine.reader = self._at_pause
+        self._delivered = machine.answered
+        return machine
+
+    # ------------------------------------------------------------ the service
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._listener = LeanListener(self.reactor, self.endpoint, self._accepted)
+
+    def stopService(self) -> None:
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        self.drop_all()
+
+    def port(self) -> int:
+        """The port it listens on."""
+        assert self._listener is not None
+        return self._listener.port()
+
+    def _accepted(self, sock: socket.socket, address: object) -> None:
+        name = host(address)
+        count = self.per_address.get(name, 0)
+        if self.settings.per_address and count >= self.settings.per_address:
+            sock.close()
+            return
+        self.per_address[name] = count + 1
+        self._last = self._last + 1 & INT_MAX
+        wire = _Wire(self.reactor, sock)
+        wire.client = connection = self.connections[self._last] = Connection(self, wire, self._last, address)
+        wire.start()
+        self.reactor.callLater(GREETING_SECONDS, self._expect_greeting, connection)
+
+    def _expect_greeting(self, connection: Connection) -> None:
+        if connection.stage is Stage.GREETING and not connection.wire.closed:
+            connection.drop()
+
+    def gone(self, connection: Connection) -> None:
+        """A connection has ended."""
+        if self.connections.pop(connection.number, None) is None:
+            return
+        self.counters.drops += 1
+        self.counters.received += connection.received_count
+        self.counters.sent += connection.sent_count
+        self.touched.pop(connection, None)
+        self.watches.forget(connection)
+        name = host(connection.address)
+        self.per_address[name] -= 1
+        if not self.per_address[name]:
+            del self.per_address[name]
+        if self.by_session.get(connection.session) is connection:
+            del self.by_session[connection.session]
+
+    def drop_all(self) -> None:
+        """Close every connection; sessions live on."""
+        for connection in list(self.connections.values()):
+            connection.drop()
+
+    # ------------------------------------------------------------ sessions
+
+    def open(self, connection: Connection) -> None:
+        """Open a session for a connection."""
+
+        def opened(session: Opened | None) -> None:
+            if session is None:
+                connection.drop()
+            elif connection.wire.closed:
+                self.replica.close_session(session.session, _nothing)
+            else:
+                self._own(connection, session)
+
+        self.replica.open_session(connection.timeout_ms, FACE, opened)
+
+    def attach(self, connection: Connection, session: SessionId, password: bytes) -> None:
+        """Move a session to a connection.
+
+        A refusal may mean that there was no quorum, and telling a client that its session is gone when it is not
+        would break its locks. So a refusal is believed only if this replica, after a barrier, does not know the
+        session, or a second attempt fails as well."""
+
+        def attached(moved: Opened | None) -> None:
+            if connection.wire.closed:
+                return
+            if moved is not None:
+                self._own(connection, moved)
+            else:
+                self.replica.barrier(certain)
+
+        def certain(ready: bool) -> None:
+            if connection.wire.closed:
+                return
+            if not ready:
+                connection.drop()
+            elif session not in self.machine.sessions:
+                connection.refused()
+            else:
+                self.replica.attach_session(session, password, attached_again)
+
+        def attached_again(moved: Opened | None) -> None:
+            if connection.wire.closed:
+                return
+            if moved is not None:
+                self._own(connection, moved)
+            elif self.replica.serving():
+                connection.refused()
+            else:
+                connection.drop()
+
+        self.replica.attach_session(session, password, attached)
+
+    def _own(self, connection: Connection, opened: Opened) -> None:
+        before = self.by_session.get(opened.session)
+        if before is not None:
+            before.drop()
+        self.by_session[opened.session] = connection
+        connection.opened(opened.session, opened.timeout_ms, opened.password)
+
+    # ------------------------------------------------------------ writes
+
+    def gather(self, connection: Connection, frames: bytes, count: int) -> None:
+        """Put a run of one connection into the turn's chunk; it will bring `count` answers."""
+        sets = self._sets
+        identities = connection.packed_identities
+        number = sets.get(identities)
+        if number is None:
+            number = sets[identities] = len(sets)
+        self._pieces.append(RUN.pack(connection.session, number, len(frames)))
+        self._pieces.append(frames)
+        self._runs.append((connection, count))
+        self._size += len(frames)
+        if self._size >= CHUNK_SIZE or len(sets) == 0xFFFF:
+            self._flush()
+        else:
+            self._turns.request()
+
+    def _flush(self) -> None:
+        """Submit what the turn has gathered."""
+        runs = self._runs
+        if not runs:
+            return
+        chunk = chunks.pack(self.settings.allow, self._sets, self._pieces)
+        self._pieces, self._runs, self._sets, self._size = [], [], {}, 0
+        submitted = self.reactor.seconds()
+        generation = self._generation
+        self.outstanding += len(runs)
+
+        def applied(answers: list[bytes]) -> None:
+            self.outstanding -= len(runs)
+            if generation == self._generation:
+                self._deliver(runs, answers)
+                self.counters.timed_writes(len(answers), self.reactor.seconds() - submitted)
+
+        self._stream.submit(chunk, applied)
+        self.full = self._stream.room() <= 0
+
+    def _deliver(self, runs: list[tuple[Connection, int]], answers: list[bytes]) -> None:
+        number = self._delivered
+        touched = self.touched
+        at = 0
+        for connection, count in runs:
+            if not connection.wire.closed:
+                connection.answered(answers[at : at + count], number + at)
+                touched[connection] = None
+            at += count
+        self._delivered = number + at
+
+    def _room(self) -> None:
+        self.full = False
+        for connection in list(self.connections.values()):
+            if connection.stage is Stage.OPEN:
+                connection.settle()
+
+    def _at_pause(self, number: int) -> bytes:
+        connection = self.connections.get(number)
+        return connection.at_pause() if connection is not None else b""
+
+    def answers_so_far(self) -> int:
+        """How many answers this replica's chunks have got, those of the chunk being applied included."""
+        return self.machine.answered + len(self.machine.answers)
+
+    def _watch(self, any_watch: bool) -> None:
+        self.machine.observer = self.watches.fire if any_watch else None
+
+    def word(self, word: bytes) -> bytes | None:
+        """The answer to a four-letter word; None if it is none."""
+        return words.answer(self, word)
+
+    # ------------------------------------------------------------ what the replica tells (FrontObserver)
+
+    def after_batch(self) -> None:
+        """A batch has been applied: everything it brought leaves now."""
+        touched = self.touched
+        self.touched = {}
+        for connection in touched:
+            connection.settle()
+
+    def session_ended(self, session: SessionId, expired: bool) -> None:
+        """A session attached here ended. One that its client closed gets its answer first."""
+        connection = self.by_session.get(session)
+        if connection is not None and connection.stage is not Stage.ENDING:
+            connection.drop()
+
+    def session_moved(self, session: SessionId) -> None:
+        """A session is attached elsewhere now."""
+        connection = self.by_session.get(session)
+        if connection is not None:
+            connection.drop()
+
+    def restored(self) -> None:
+        """A snapshot replaced the machine."""
+        self._generation += 1
+        self.drop_all()
+        self.machine = self._adopt()
+        self._watch(len(self.watches.held) > 0)
+
+    def serving_changed(self, serving: bool) -> None:
+        """A leader was lost or found."""
+        if serving:
+            if self._leaving is not None:
+                self._leaving.cancel()
+                self._leaving = None
+        elif self._leaving is None:
+            self._leaving = self.reactor.callLater(self.settings.grace_ms / 1000, self._leave)
+
+    def _leave(self) -> None:
+        self._leaving = None
+        self.drop_all()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,209 @@
+"""Answers to the requests that change nothing in the tree: everything but getData and exists, which connections
+answer themselves.
+
+Each takes what it needs of the replica (:class:`Place`), the client that asks and the frame, and returns the body of
+the reply; a Fault or Malformed is the error the client gets. Watches are set only if the read succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from . import acl, codec, jute, multi
+from .codec import INT, MULTI_END, MULTI_HEADER
+from .protocol import Err, Event, Fault, Malformed, Op, Right, WatchMode
+from .tree import Node, Tree, stat
+from .watches import Kind, Watcher, Watches, kinds, missed, notification
+
+
+class Client(Watcher, Protocol):
+    """Who asks."""
+
+    def emit(self, frame: bytes) -> None:
+        """Send a frame right before the reply that is being made."""
+
+
+class Place(Protocol):
+    """Where it is asked."""
+
+    @property
+    def tree(self) -> Tree: ...
+
+    @property
+    def watches(self) -> Watches: ...
+
+
+def _get(place: Place, client: Client, frame: bytes, at: int = codec.HEAD) -> bytes:
+    path, watch = codec.path_watch(frame, at)
+    node = place.tree.readable(path, client.identities)
+    if watch:
+        place.watches.add(Kind.DATA, path, client)
+    value = node.value
+    if value is None:
+        return INT.pack(-1) + stat(node)
+    return INT.pack(len(value)) + value + stat(node)
+
+
+def _exists(place: Place, client: Client, frame: bytes) -> bytes:
+    path, watch = codec.path_watch(frame)
+    if b"\0" in path:
+        raise Fault(Err.BAD_ARGUMENTS)
+    node = place.tree.nodes.get(path)
+    if watch:
+        place.watches.add(Kind.DATA, path, client)
+    if node is None:
+        raise Fault(Err.NO_NODE)
+    return stat(node)
+
+
+def _listed(place: Place, client: Client, frame: bytes, at: int) -> tuple[Node, bytes]:
+    path, watch = codec.path_watch(frame, at)
+    node = place.tree.readable(path, client.identities)
+    if watch:
+        place.watches.add(Kind.CHILDREN, path, client)
+    return node, codec.vector(list(node.children or ()))
+
+
+def _get_children(place: Place, client: Client, frame: bytes) -> bytes:
+    return _listed(place, client, frame, codec.HEAD)[1]
+
+
+def _get_children2(place: Place, client: Client, frame: bytes) -> bytes:
+    node, names = _listed(place, client, frame, codec.HEAD)
+    return names + stat(node)
+
+
+def _get_acl(place: Place, client: Client, frame: bytes) -> bytes:
+    path = codec.path_only(frame)
+    node = place.tree.readable(path, client.identities, Right.READ | Right.ADMIN)
+    if acl.permits(node.acl, Right.ADMIN, client.identities):
+        return node.acl + stat(node)
+    return acl.masked(node.acl) + stat(node)
+
+
+def _sync(place: Place, client: Client, frame: bytes) -> bytes:
+    """The connection has waited for everything that was committed when the request came."""
+    return codec.ustring(codec.path_only(frame))
+
+
+def _check_watches(place: Place, client: Client, frame: bytes) -> bytes:
+    path, kind = codec.path_int(frame)
+    if not place.watches.has(path, client, kinds(kind)):
+        raise Fault(Err.NO_WATCHER)
+    return b""
+
+
+def _remove_watches(place: Place, client: Client, frame: bytes) -> bytes:
+    path, kind = codec.path_int(frame)
+    if not place.watches.remove(path, client, kinds(kind)):
+        raise Fault(Err.NO_WATCHER)
+    return b""
+
+
+def _add_watch(place: Place, client: Client, frame: bytes) -> bytes:
+    path, mode = codec.path_int(frame)
+    try:
+        kind = Kind.PERSISTENT if WatchMode(mode) == WatchMode.PERSISTENT else Kind.RECURSIVE
+    except ValueError:
+        raise Malformed("mode") from None
+    place.watches.add(kind, path, client)
+    return INT.pack(0)
+
+
+def _multi_read(place: Place, client: Client, frame: bytes) -> bytes:
+    """Each item is answered on its own; together they show one moment."""
+    results = []
+    for op, record in multi.split(frame, codec.HEAD, multi.READS):
+        try:
+            if op == Op.GET_DATA:
+                body = _get(place, client, record, 0)
+            else:
+                body = _listed(place, client, record, 0)[1]
+            results.append(MULTI_HEADER.pack(op, False, 0) + body)
+        except Fault as fault:
+            results.append(multi.failed(fault.err))
+    return b"".join(results) + MULTI_END
+
+
+def _set_watches(place: Place, client: Client, frame: bytes) -> bytes:
+    return _rearm(place, client, jute.read(jute.SetWatches, frame[codec.HEAD :]))
+
+
+def _set_watches2(place: Place, client: Client, frame: bytes) -> bytes:
+    record = jute.read(jute.SetWatches2, frame[codec.HEAD :])
+    for kind, found in ((Kind.PERSISTENT, record.persistent), (Kind.RECURSIVE, record.recursive)):
+        for path in found or ():
+            place.watches.add(kind, path, client)
+    return _rearm(place, client, record)
+
+
+def _rearm(place: Place, client: Client, record: Any) -> bytes:
+    """Set a reconnected client's watches again; tell at once of those that should have fired meanwhile."""
+    for kind, found, exists in (
+        (Kind.DATA, record.changed, False),
+        (Kind.DATA, record.exists, True),
+        (Kind.CHILDREN, record.children, False),
+    ):
+        for path in found or ():
+            event = missed(place.tree, kind, path, record.zxid, exists=exists)
+            if event is None:
+                place.watches.add(kind, path, client)
+                continue
+            node = place.tree.nodes.get(path)
+            if event == Event.DELETED or node is None or acl.permits(node.acl, Right.READ, client.identities):
+                client.emit(notification(event, path))
+    return b""
+
+
+def _get_ephemerals(place: Place, client: Client, frame: bytes) -> bytes:
+    prefix = codec.path_only(frame)
+    owned = place.tree.ephemerals.get(client.session, ())
+    return codec.vector([path for path in owned if path.startswith(prefix)])
+
+
+def _get_all_children_number(place: Place, client: Client, frame: bytes) -> bytes:
+    path = codec.path_only(frame)
+    place.tree.readable(path, client.identities)
+    return INT.pack(place.tree.descendants(path))
+
+
+def _who_am_i(place: Place, client: Client, frame: bytes) -> bytes:
+    shown = tuple((identity[0], acl.user_name(identity)) for identity in client.identities)
+    return codec.pack_ids(shown)
+
+
+ANSWERS: Final[Mapping[int, Callable[[Place, Client, bytes], bytes]]] = {
+    Op.GET_DATA: _get,
+    Op.EXISTS: _exists,
+    Op.GET_CHILDREN: _get_children,
+    Op.GET_CHILDREN2: _get_children2,
+    Op.GET_ACL: _get_acl,
+    Op.SYNC: _sync,
+    Op.CHECK_WATCHES: _check_watches,
+    Op.REMOVE_WATCHES: _remove_watches,
+    Op.ADD_WATCH: _add_watch,
+    Op.MULTI_READ: _multi_read,
+    Op.SET_WATCHES: _set_watches,
+    Op.SET_WATCHES2: _set_watches2,
+    Op.GET_EPHEMERALS: _get_ephemerals,
+    Op.GET_ALL_CHILDREN_NUMBER: _get_all_children_number,
+    Op.WHO_AM_I: _who_am_i,
+}
+"""What answers a request of each type that changes nothing."""
+
+WRITES: Final = frozenset(
+    (
+        Op.CREATE.value,
+        Op.DELETE.value,
+        Op.SET_DATA.value,
+        Op.SET_ACL.value,
+        Op.CHECK.value,
+        Op.MULTI.value,
+        Op.CREATE2.value,
+        Op.RECONFIG.value,
+        Op.CREATE_CONTAINER.value,
+        Op.CREATE_TTL.value,
+        Op.CLOSE_SESSION.value,
+    )
+)
+"""The types of requests that go into the log."""
