@@ -14,13 +14,15 @@ from ..paxos.ballot import MemberId
 from ..paxos.quorum import Configuration
 from .encoding import decode_configuration, encode_configuration
 from .errors import Malformed, StorageError, WrongDirectory
-from .files import File, FileSystem, join
+from .files import FileSystem, join
 from .layout import FOUNDING_MAGIC, IDENTITY_MAGIC, PAGE, Owner, stamp, unstamp
 
 IDENTITY_NAMES: Final = ("identity", "identity.copy")
 FOUNDING_NAMES: Final = ("founding", "founding.copy")
 _IDENTITY: Final = struct.Struct(">16sI16sQ")
 ID_SIZE: Final = 16
+NEW: Final = ".new"
+"""Ends the name of a copy that is being made."""
 
 
 class Identity(NamedTuple):
@@ -57,23 +59,24 @@ def _read_copies(fs: FileSystem, directory: str, names: tuple[str, str], magic: 
 
 
 def _write_copies(fs: FileSystem, directory: str, names: tuple[str, str], content: bytes) -> None:
-    """In place where the file exists (a full disk must not prevent a start); the file is never shorter than a page."""
+    """In place where the file exists, so that a full disk does not prevent a start; the identity fits into one sector.
+    A new file gets its name when its content is durable."""
     padded = content.ljust(PAGE, b"\0")
-    created = False
     present = fs.names(directory)
     for name in names:
         path = join(directory, name)
-        file: File = fs.open(path) if name in present else fs.create(path)
+        unnamed = path + NEW
+        if name not in present and name + NEW in present:
+            fs.remove(unnamed)
+        file = fs.open(path) if name in present else fs.create(unnamed)
         try:
             file.write(0, padded)
             file.datasync()
         finally:
             file.close()
         if name not in present:
+            fs.rename(unnamed, path)
             fs.sync_directory(directory)
-            created = True
-    if created:
-        fs.sync_directory(directory)
 
 
 def read_identity(fs: FileSystem, directory: str) -> Found | None:
@@ -94,14 +97,12 @@ def read_identity(fs: FileSystem, directory: str) -> Found | None:
     if not found:
         raise StorageError(
             f"{directory}: both identity files are damaged ({'; '.join(complaints)}): this replica cannot prove "
-            "which votes are "
-            "its own. Move the directory away and let the replica join the cell as a new member"
+            "which votes are its own. Move the directory away and let the replica join the cell as a new member"
         )
     if len({identity.owner for identity in found}) > 1:
         raise WrongDirectory(
             f"{directory}: its two identity files name different replicas: files of two directories were mixed. "
-            "Restore the "
-            "right ones, or move the directory away and join as a new member"
+            "Restore the right ones, or move the directory away and join as a new member"
         )
     return Found(max(found, key=lambda identity: identity.incarnation), tuple(complaints))
 
@@ -123,8 +124,8 @@ def check_owner(directory: str, found: Owner, cell: bytes, member: MemberId) -> 
         )
     if found.member != member:
         raise WrongDirectory(
-            f"{directory} belongs to member {found.member}, this replica is configured as member {member}: correct the "
-            "configured member or directory; nothing was changed"
+            f"{directory} belongs to member {found.member}, this replica is configured as member {member}: correct "
+            "the configured member or directory; nothing was changed"
         )
 
 
@@ -139,7 +140,6 @@ def read_founding(fs: FileSystem, directory: str) -> Configuration:
     if not bodies:
         raise StorageError(
             f"{directory}: the founding configuration is unreadable ({'; '.join(complaints)}) and there is no "
-            "snapshot: restore "
-            "one of the two files, or move the directory away and join as a new member"
+            "snapshot: restore one of the two files, or move the directory away and join as a new member"
         )
     return decode_configuration(bodies[0])

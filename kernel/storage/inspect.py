@@ -20,7 +20,7 @@ from .recovery import conclude, read_journal
 from .replay import describe
 from .scan import Finding
 from .segments import is_unused, segment_name, segment_number
-from .snapshots import FoundSnapshots, find_snapshots, is_leftover
+from .snapshots import FoundSnapshots, SnapshotFile, find_snapshots, is_leftover
 
 
 class Report(NamedTuple):
@@ -67,9 +67,8 @@ def verify(directory: str, fs: FileSystem | None = None) -> Report:
     fs = fs or RealFileSystem()
     identity, complaints = _identity(fs, directory)
     snapshots = _snapshots(fs, directory, identity)
-    slot = snapshots.valid[0].slot if snapshots.valid else Slot(0)
-    configuration = snapshots.valid[0].configuration if snapshots.valid else read_founding(fs, directory)
-    read = read_journal(fs, directory, identity.owner, slot)
+    newest = snapshots.valid[0] if snapshots.valid else SnapshotFile(Slot(0), 0, read_founding(fs, directory))
+    read = read_journal(fs, directory, identity.owner, newest.slot)
     findings = [Finding(text) for text in (*complaints, *snapshots.complaints)]
     findings += read.findings
     for name in fs.names(directory):
@@ -78,7 +77,7 @@ def verify(directory: str, fs: FileSystem | None = None) -> Report:
     return Report(
         directory,
         identity,
-        conclude(read, configuration),
+        conclude(read, newest.configuration, newest.size),
         len(read.segments),
         read.batches,
         read.record,
@@ -100,8 +99,8 @@ def dump(directory: str, fs: FileSystem | None = None) -> Iterator[str]:
     snapshots = _snapshots(fs, directory, identity)
     for found in snapshots.valid:
         members = ", ".join(f"{m.id} {m.role.name.lower()} {m.peer}" for m in found.configuration.members)
-        number = found.configuration.number
-        yield f"snapshot at slot {found.slot}: {found.size} bytes; configuration {number}: {members}"
+        chosen_in = found.configuration.number
+        yield f"snapshot at slot {found.slot}: {found.size} bytes; configuration {chosen_in}: {members}"
     yield from snapshots.complaints
     marks = read_marks(fs, directory, owner.disk)
     if (mark := marks.newest) is not None:

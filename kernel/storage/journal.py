@@ -57,7 +57,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from ..paxos.ballot import Slot
+from ..paxos.ballot import DECIDED, Slot
 from ..paxos.ready import AcceptedValue, Promised, Record
 from .errors import JournalFailed, JournalFull, out_of_space
 from .files import File, FileSystem, join
@@ -177,7 +177,7 @@ class Journal:
                     self._pending += size
                 if slot > self._highest:
                     self._highest = slot
-                if ballot > self._promised:
+                if ballot > self._promised and ballot != DECIDED:
                     self._promised = ballot
             elif isinstance(record, Promised):
                 ballot = record.ballot
@@ -276,8 +276,7 @@ class Journal:
                 raise _full(error, self._directory) from error
             self._failure = (  # no mark: the other thread may be writing one
                 f"{self._directory}: preparing the next journal segment failed: {error}. The disk is failing, so "
-                "this member "
-                "stops voting. Check the disk, then restart the replica"
+                "this member stops voting. Check the disk, then restart the replica"
             )
             raise self._failed() from error
 
@@ -402,12 +401,9 @@ class Journal:
         if self._failure is None:
             self._failure = (
                 f"{error.filename or path}: {error.strerror or error}, while the journal was written from byte "
-                f"{self._position} "
-                f"of segment {self._number}, record {self.durable + 1}. What the disk holds behind that is unknown, "
-                "so this "
-                "member stops voting. Check the disk; then restart the replica: it verifies everything and goes "
-                "on, or says "
-                "what is lost"
+                f"{self._position} of segment {self._number}, record {self.durable + 1}. What the disk holds behind "
+                "that is unknown, so this member stops voting. Check the disk; then restart the replica: it "
+                "verifies everything and goes on, or says what is lost"
             )
             self._failed_full = out_of_space(error)
             with contextlib.suppress(OSError):
@@ -423,6 +419,5 @@ class Journal:
 def _full(error: OSError, path: str) -> JournalFull:
     return JournalFull(
         f"{path}: {error.strerror or error}. This member cannot vote until there is room for a journal segment; "
-        "nothing is lost. "
-        "Free space (or raise the quota): writing goes on by itself"
+        "nothing is lost. Free space (or raise the quota): writing goes on by itself"
     )

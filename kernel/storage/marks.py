@@ -35,8 +35,13 @@ class FoundMarks(NamedTuple):
     complaints: tuple[str, ...]
 
 
-def read_marks(fs: FileSystem, directory: str, disk: bytes) -> FoundMarks:
-    """What the marks file says. A missing or damaged file is told in `complaints`; NewerFormat is raised."""
+def read_marks(fs: FileSystem, directory: str, disk: bytes | None) -> FoundMarks:
+    """What the marks file says. A missing or damaged file is told in `complaints`.
+
+    Raises:
+        WrongDirectory: the marks are not of `disk` (None: of whichever).
+        NewerFormat.
+    """
     path = join(directory, NAME)
     newest: Mark | None = None
     complaints: list[str] = []
@@ -55,9 +60,9 @@ def read_marks(fs: FileSystem, directory: str, disk: bytes) -> FoundMarks:
             except (OSError, Malformed) as error:
                 complaints.append(str(error) if isinstance(error, Malformed) else f"{where}: {error}")
                 continue
-            if mark.disk != disk:
+            if disk not in (None, mark.disk):
                 raise WrongDirectory(
-                    f"{where} is of the disk {mark.disk.hex()}, the identity file of {disk.hex()}: the "
+                    f"{where} is of the disk {mark.disk.hex()}, not the one that the identity file names: the "
                     "files of two directories were mixed; restore the right ones or replace the member"
                 )
             if newest is None or mark.sequence > newest.sequence:
@@ -98,10 +103,14 @@ class Marks:
 
     @classmethod
     def _filled(cls, file: File, mark: Mark) -> Marks:
-        for _ in range(SLOTS):
-            mark = mark._replace(sequence=mark.sequence + 1)
-            file.write((mark.sequence % SLOTS) * PAGE, pack_mark(mark).ljust(PAGE, b"\0"))
-            file.datasync()
+        try:
+            for _ in range(SLOTS):
+                mark = mark._replace(sequence=mark.sequence + 1)
+                file.write((mark.sequence % SLOTS) * PAGE, pack_mark(mark).ljust(PAGE, b"\0"))
+                file.datasync()
+        except BaseException:
+            file.close()
+            raise
         return cls(file, mark)
 
     def write(self, mark: Mark) -> None:

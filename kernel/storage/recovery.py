@@ -15,13 +15,14 @@ this member on this disk. What it changes before the journal is used again, and 
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 from ..paxos.ballot import MemberId, Slot
 from ..paxos.quorum import Configuration
 from ..paxos.ready import DurableState
 from .errors import JournalFailed, Malformed, StorageError, WrongDirectory, out_of_space
-from .files import FileSystem, Lock, join
+from .files import File, FileSystem, Lock, join
 from .identity import (
     FOUNDING_NAMES,
     IDENTITY_NAMES,
@@ -114,8 +115,7 @@ def recover(
         if founding is None:
             raise StorageError(
                 f"{directory} does not exist and no founding configuration was given: correct the path, or found or "
-                "join "
-                "a cell"
+                "join a cell"
             )
         fs.make_directory(directory)
     lock = fs.lock(directory)
@@ -128,8 +128,8 @@ def recover(
             return _reopen(fs, directory, found.identity, found.complaints, segment_size, lock)
         except OSError as error:
             raise JournalFailed(
-                f"{error.filename or directory}: {error.strerror or error}, while the directory was opened. "
-                "Check the disk and the permissions, then start again",
+                f"{error.filename or directory}: {error.strerror or error}, while the directory was opened. Check "
+                "the disk and the permissions, then start again",
                 out_of_space(error),
             ) from error
     except BaseException:
@@ -165,15 +165,15 @@ def _found(
         if name in names:
             fs.remove(join(directory, name))
     write_founding(fs, directory, founding)
-    supply = Supply(fs, directory, segment_size)
-    header = SegmentHeader(owner, 1, segment_size, 1, PAGE, 0, Standing())
-    unnamed = supply.take(segment_size)
-    file = publish(fs, directory, unnamed, header, b"")
-    mark = Mark(owner.disk, 0, 1, PAGE, 0, 0, Standing(), Stop.RUNNING)
-    marks = Marks.found(fs, directory, mark)
-    fs.sync_directory(directory)
     identity = Identity(owner, 1)
-    write_identity(fs, directory, identity)
+    with contextlib.ExitStack() as opened:
+        file = _new_segment(fs, directory, SegmentHeader(owner, 1, segment_size, 1, PAGE, 0, Standing()))
+        opened.callback(file.close)
+        marks = Marks.found(fs, directory, Mark(owner.disk, 0, 1, PAGE, 0, 0, Standing(), Stop.RUNNING))
+        opened.callback(marks.close)
+        fs.sync_directory(directory)
+        write_identity(fs, directory, identity)
+        opened.pop_all()
     opening = Opening((), file, 1, segment_size, PAGE, 0, 0, Standing(), marks)
     return Recovered(
         DurableState(Standing().promised, (), Slot(0), Slot(0), founding),
@@ -191,6 +191,9 @@ def _found(
 def _refuse_orphans(fs: FileSystem, directory: str, names: list[str]) -> None:
     """Without identity files there may be nothing that was ever used."""
     used = [name for name in names if snapshot_slot(name) is not None]
+    mark = read_marks(fs, directory, None).newest
+    if mark is not None and mark.upto > 0:
+        used.append(MARKS_NAME)
     for name in names:
         if segment_number(name) is not None:
             file = fs.open(join(directory, name), writable=False)
@@ -201,8 +204,8 @@ def _refuse_orphans(fs: FileSystem, directory: str, names: list[str]) -> None:
     if used:
         raise WrongDirectory(
             f"{directory} holds {used[0]} but neither {IDENTITY_NAMES[0]} nor {IDENTITY_NAMES[1]}: whose votes "
-            "these are is unknown. "
-            "Restore one of the two files, or move the directory away and join as a new member; nothing was changed"
+            "these are is unknown. Restore one of the two files, or move the directory away and join as a new "
+            "member; nothing was changed"
         )
 
 
@@ -250,8 +253,7 @@ def _read_header(content: Content, path: str, owner: Owner, number: int, scanner
         scanner.findings.append(
             Finding(
                 f"{path}: is segment {header.number} of member {header.owner.member}, disk "
-                f"{header.owner.disk.hex()}: not this "
-                "replica's file of that name"
+                f"{header.owner.disk.hex()}: not this replica's file of that name"
             )
         )
         return None
@@ -267,12 +269,11 @@ def _reopen(
     snapshot = snapshots.valid[0] if snapshots.valid else None
     configuration = snapshot.configuration if snapshot else read_founding(fs, directory)
     read = read_journal(fs, directory, owner, snapshot.slot if snapshot else Slot(0))
-    state = conclude(read, configuration)
+    state = conclude(read, configuration, snapshot.size if snapshot else 0)
     if not state.intact and read.unreadable:
         raise StorageError(
             f"reading failed at {'; '.join(read.unreadable)}, and what is there cannot be done without. Nothing was "
-            "changed: try "
-            "again; if it stays so, replace the disk and let the replica join the cell as a new member"
+            "changed: try again; if it stays so, replace the disk and let the replica join the cell as a new member"
         )
     identity = identity._replace(incarnation=identity.incarnation + 1)
     write_identity(fs, directory, identity)
@@ -298,7 +299,7 @@ def _reopen(
     )
 
 
-def conclude(read: Journaled, configuration: Configuration) -> DurableState:
+def conclude(read: Journaled, configuration: Configuration, snapshot_size: int) -> DurableState:
     """What the core is told of a journal.
 
     A slot that was known chosen and has no vote, though nothing is damaged (a snapshot above it became unreadable),
@@ -318,7 +319,9 @@ def conclude(read: Journaled, configuration: Configuration) -> DurableState:
             damaged.update(Slot(slot) for slot in range(expected, chosen + 1) if slot not in replay.votes)
         else:
             chosen = Slot(expected - 1)
-    return DurableState(standing.promised, votes, chosen, replay.snapshot, configuration, frozenset(damaged), intact)
+    return DurableState(
+        standing.promised, votes, chosen, replay.snapshot, configuration, frozenset(damaged), intact, snapshot_size
+    )
 
 
 def _not_intact(directory: str, read: Journaled) -> str:
@@ -332,8 +335,7 @@ def _not_intact(directory: str, read: Journaled) -> str:
         why = "votes or promises were lost at an earlier start"
     return (
         f"{directory}: {why}. This member never votes again under this id: let it join the cell as a new member "
-        "with an empty "
-        "directory (the others lose nothing as long as a majority is intact)"
+        "with an empty directory (the others lose nothing as long as a majority is intact)"
     )
 
 
@@ -357,42 +359,45 @@ def _resume(
         and (mark is None or mark.segment <= newest.number)
         and read.replay.open_gap is None
     )
-    if reusable and newest is not None:
-        closed.pop()
-        number, size, position = newest.number, newest.size, newest.tail.position
-        file = fs.open(newest.path)
-        if newest.tail.torn:
-            _wipe(fs, newest.path, position, size)
-        if newest.tail.uncertain:
-            start = newest.tail.uncertain
-            file.write(start, file.read(start, position - start))
-        if newest.tail.torn or newest.tail.uncertain:
-            file.datasync()
-    else:
-        number = max([s.number for s in read.segments] + [mark.segment if mark is not None else 0]) + 1
-        unnamed = Supply(fs, directory, segment_size).take(segment_size)
-        size, position = unnamed.size(), PAGE
-        header = SegmentHeader(owner, number, size, read.record + 1, PAGE, read.chain, standing)
-        file = publish(fs, directory, unnamed, header, b"")
-    sequence = mark.sequence if mark is not None else 0
-    marks = Marks.reopen(
-        fs,
-        directory,
-        Mark(owner.disk, sequence, number, position, read.record, read.chain, standing, Stop.RUNNING),
-    )
+    with contextlib.ExitStack() as opened:
+        if reusable and newest is not None and newest.header is not None:
+            closed.pop()
+            number, size, position = newest.number, newest.header.size, newest.tail.position
+            file = fs.open(newest.path)
+            opened.callback(file.close)
+            _mend(file, newest.tail, size)
+        else:
+            number = max([s.number for s in read.segments] + [mark.segment if mark is not None else 0]) + 1
+            size, position = segment_size, PAGE
+            header = SegmentHeader(owner, number, size, read.record + 1, PAGE, read.chain, standing)
+            file = _new_segment(fs, directory, header)
+            opened.callback(file.close)
+        sequence = mark.sequence if mark is not None else 0
+        certified = Mark(owner.disk, sequence, number, position, read.record, read.chain, standing, Stop.RUNNING)
+        marks = Marks.reopen(fs, directory, certified)
+        opened.pop_all()
     return Opening(tuple(closed), file, number, size, position, read.chain, read.record, standing, marks)
 
 
-def _wipe(fs: FileSystem, path: str, start: int, size: int) -> None:
-    """Zero what a crash left behind `start`; the caller syncs."""
-    file = fs.open(path)
+def _new_segment(fs: FileSystem, directory: str, header: SegmentHeader) -> File:
+    """A named segment without batches."""
+    unnamed = Supply(fs, directory, header.size).take(header.size)
     try:
-        rest = file.read(start, size - start)
-        end = last_nonzero(rest, 0) + 1
-        file.write(start, bytes(end))
+        return publish(fs, directory, unnamed, header, b"")
+    except OSError:
+        unnamed.close()
+        raise
+
+
+def _mend(file: File, tail: Tail, size: int) -> None:
+    """Wipe what a crash left behind the last batch; make that batch durable if it may not be."""
+    if tail.torn:
+        rest = file.read(tail.position, size - tail.position)
+        file.write(tail.position, bytes(last_nonzero(rest, 0) + 1))
+    if tail.uncertain:
+        file.write(tail.uncertain, file.read(tail.uncertain, tail.position - tail.uncertain))
+    if tail.torn or tail.uncertain:
         file.datasync()
-    finally:
-        file.close()
 
 
 def _remove_leftovers(fs: FileSystem, directory: str) -> None:

@@ -63,6 +63,9 @@ class Scanner:
             # a later segment exists, or did: every batch here was synced, and the chain tells if one is gone
             certified, newest = 0, False
         raw = content.bytes
+        if header is not None and len(raw) > header.size:
+            self.findings.append(Finding(f"{path}: bytes from {header.size} on were never written by this replica"))
+            raw = raw[: header.size]
         seed = self._owner.seed(number)
         position, last, broken = PAGE, 0, header is None
         torn = False
@@ -111,8 +114,7 @@ class Scanner:
         if there > here:
             self._damage(
                 f"the journal ends at byte {here[1]} of segment {here[0]} and was synced up to byte {there[1]} of "
-                "segment "
-                f"{there[0]}: what was behind is gone",
+                f"segment {there[0]}: what was behind is gone",
                 f"byte {here[1]} of segment {here[0]}",
             )
             self.chain, self.record = mark.chain, mark.upto + 1
@@ -206,8 +208,8 @@ class Scanner:
         if self._marks_whole and may_be_torn(raw, position, batch):
             self.findings.append(
                 Finding(
-                    f"{path}: bytes {position} to {last + 1} are a write that a crash interrupted; nothing in it was "
-                    "acknowledged, it is cut off",
+                    f"{path}: bytes {position} to {last + 1} are a write that a crash interrupted; nothing in it "
+                    "was acknowledged, it is cut off",
                     damage=False,
                 )
             )

@@ -296,14 +296,18 @@ class Snapshots:
         return kept[KEPT - 1].slot if len(kept) >= KEPT else Slot(0)
 
     def prune(self) -> int:
-        """Delete all but the two newest. Returns how many were deleted. Raises OSError."""
-        doomed = self.kept[KEPT:]
-        for found in doomed:
-            if self._serving is not None and self._serving[0] == found.slot:
-                self.release()
-            del self._known[found.slot]
-            with contextlib.suppress(FileNotFoundError):
-                self._fs.remove(join(self._directory, _name(found.slot)))
+        """Delete every snapshot file older than the two newest that are known to be good. Returns how many were
+        deleted. Raises OSError."""
+        kept = self.kept[:KEPT]
+        if len(kept) < KEPT:
+            return 0
+        names = self._fs.names(self._directory)
+        doomed = [name for name in names if (slot := snapshot_slot(name)) is not None and slot < kept[-1].slot]
+        if self._serving is not None and _name(self._serving[0]) in doomed:
+            self.release()
+        self._known = {found.slot: found for found in kept}
+        for name in doomed:
+            self._fs.remove(join(self._directory, name))
         if doomed:
             self._fs.sync_directory(self._directory)
         return len(doomed)
