@@ -188,7 +188,7 @@ class Session:
         await self._guarded(asked, asked.taken, timeout)
         return Wait(asked.ticket, asked.outcome)
 
-    def post(self, machine: str, command: str, /, *args: Plain, **named: Plain) -> Promise[Plain]:
+    def post(self, machine: str, command: str, /, *args: Plain, spare: bool = False, **named: Plain) -> Promise[Plain]:
         """Send a command whether or not anybody waits: it is repeated until it is answered or the session is over,
         and no cancel takes it back. Await the promise for its result."""
         return self._command(machine, command, args, named).outcome
@@ -274,9 +274,11 @@ class Session:
                 raise ForkedClient("this session belongs to the parent process; open one in this process")
             raise WrongThread("this session belongs to another thread; threads use quorate.kernel.client.blocking")
 
-    def _command(self, machine: str, command: str, args: Sequence[Plain], named: Mapping[str, Plain]) -> _Asked:
+    def _command(
+        self, machine: str, command: str, args: Sequence[Plain], named: Mapping[str, Plain], spare: bool = False
+    ) -> _Asked:
         self._enter()
-        return self._ask(self._core.call(machine, command, _arguments(args, named)))
+        return self._ask(self._core.call(machine, command, _arguments(args, named), spare=spare))
 
     def _ask(self, call: Call) -> _Asked:
         asked = self._asked[call] = _Asked(call, Promise(self.door))

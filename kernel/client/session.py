@@ -218,11 +218,16 @@ class SessionCore:
 
     # --- what is wanted ---------------------------------------------------------------------------------------------
 
-    def call(self, machine: str, command: str, args: Sequence[Plain] | Mapping[str, Plain]) -> Call:
-        """Have a command applied exactly once. Raises SessionEnded, Overloaded, Refusal "too-large"."""
+    def call(
+        self, machine: str, command: str, args: Sequence[Plain] | Mapping[str, Plain], *, spare: bool = False
+    ) -> Call:
+        """Have a command applied exactly once. Raises SessionEnded, Overloaded, Refusal "too-large".
+
+        `spare`: it undoes something and may use the room kept for that, as much again as for all others.
+        """
         if not self._attach:
             raise SessionClosed("this client only asks; it opened no session to give commands in")
-        call = self._asked(Kind.COMMAND, machine, [command, args], Consistency.LEASE)
+        call = self._asked(Kind.COMMAND, machine, [command, args], Consistency.LEASE, spare)
         self._outbox.add(call)
         self._fill()
         return call
@@ -429,10 +434,10 @@ class SessionCore:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _asked(self, kind: Kind, machine: str, content: Plain, consistency: Consistency) -> Call:
+    def _asked(self, kind: Kind, machine: str, content: Plain, consistency: Consistency, spare: bool = False) -> Call:
         if self.ending is not None:
             raise self.ending
-        if self._outbox.queued + len(self._queries) >= self._queued_max:
+        if self._outbox.queued + len(self._queries) >= self._queued_max << spare:
             raise Overloaded(f"{self._queued_max} calls wait in this client")
         payload = plain.encode(content)
         if len(payload) > self._payload_bytes_max:
