@@ -1,11 +1,11 @@
 """From a request's name and bytes to a call of a machine's method.
 
-A machine's commands and queries are its methods that are marked so. Their annotations are the schema: arguments are decoded
-straight into the annotated types, so that a method never sees another type than it declared, on any replica.
+A machine's commands and queries are its methods that are marked so. Their annotations are the schema: arguments are
+decoded straight into the annotated types, so that a method never sees another type than it declared, on any replica.
 
 What the annotations allow: None, bool, int, float, str, bytes, lists, mappings with str keys, unions and optionals of
-these, ``Literal``, enums, NamedTuples and dataclasses, NewTypes such as SessionId, and ``Plain`` for anything plain. Sets
-are refused, because their order is not the same everywhere.
+these, ``Literal``, enums, NamedTuples and dataclasses, NewTypes such as SessionId, and ``Plain`` for anything plain.
+Sets are refused, because their order is not the same everywhere.
 
 Texts of refusals made here reach replicated state, so they are built from the machine's source and the shape of the
 arguments only, never from the words of a library or an interpreter, which may differ between replicas.
@@ -13,7 +13,6 @@ arguments only, never from the words of a library or an interpreter, which may d
 
 from __future__ import annotations
 
-import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,13 +79,22 @@ class Operations(NamedTuple):
     queries: Mapping[str, Operation]
 
 
-@functools.cache
 def operations(kind: type[StateMachine]) -> Operations:
     """The commands and queries of a machine class, made once.
 
     Raises:
         Unfit: a method cannot be called over the wire; the message says which and why.
     """
+    made = _made.get(kind)
+    if made is None:
+        made = _made[kind] = _operations(kind)
+    return made
+
+
+_made: Final[dict[type[StateMachine], Operations]] = {}
+
+
+def _operations(kind: type[StateMachine]) -> Operations:
     commands: dict[str, Operation] = {}
     queries: dict[str, Operation] = {}
     for name in sorted(dir(kind)):

@@ -37,8 +37,8 @@ class UnknownVersion(ValueError):
 
 
 class BatchHead(NamedTuple):
-    """`time` is cell time and `wall` time of day, in milliseconds; `epoch` names the leadership; the first chunk starts at
-    byte `offset`."""
+    """`time` is cell time and `wall` time of day, in milliseconds; `epoch` names the leadership; the first chunk
+    starts at byte `offset`."""
 
     time: int
     wall: int
@@ -64,9 +64,9 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 class Request(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
     """One command to a typed machine.
 
-    `session` and `number` name it (0, 0: the cell itself acts, not deduplicated). The client has seen every reply up to number
-    `acknowledged` and every event up to `events_acknowledged`. `identities` is what the replica vouches for. `args`:
-    a list by position or a mapping by name, still encoded.
+    `session` and `number` name it (0, 0: the cell itself acts, not deduplicated). The client has seen every reply up
+    to number `acknowledged` and every event up to `events_acknowledged`. `identities` is what the replica vouches
+    for. `args`: a list by position or a mapping by name, still encoded.
     """
 
     session: _Count
