@@ -279,14 +279,11 @@ class SessionCore:
     def _take(self, frame: Frame, now: float) -> None:
         match frame:
             case native.Reply():
-                if frame.last_event > self._inbox.last:
-                    self._held.append(frame)
-                else:
-                    self._replied(frame)
+                self._held.append(frame)
+                self._release(now)
             case native.Event():
                 self._out += self._inbox.event(frame.payload)
-                while self._held and self._held[0].last_event <= self._inbox.last:
-                    self._replied(self._held.popleft())
+                self._release(now)
             case native.QueryReply() | native.StatusReply():
                 self._query_replied(frame)
             case native.Kept():
@@ -360,11 +357,22 @@ class SessionCore:
             self._send_query(call)
         self._fill()
 
-    def _replied(self, frame: native.Reply) -> None:
+    def _release(self, now: float) -> None:
+        """Take the replies whose events are in."""
+        while self._held and self._held[0].last_event <= self._inbox.last:
+            self._replied(self._held.popleft(), now)
+
+    def _replied(self, frame: native.Reply, now: float) -> None:
         call = self._outbox.get(frame.number)
         if call is None:
             return
         ticket, value, error = _read(frame.payload)
+        if isinstance(error, Refusal) and error.code == "session-expired":
+            self._expired()
+            return
+        if isinstance(error, Refusal) and error.code == "session-moved":
+            self._drop("the session is attached elsewhere", now)
+            return
         self._outbox.answered(call)
         if ticket is not None:
             self._out += self._inbox.parked(call, ticket)
@@ -403,8 +411,11 @@ class SessionCore:
             self._end(Turn.CLOSED, SessionClosed("the cell closed the session"))
             self._finish("closed")
         else:
-            self._end(Turn.EXPIRED, SessionExpired("the cell told that the session is gone", presumed=False))
-            self._finish("expired")
+            self._expired()
+
+    def _expired(self) -> None:
+        self._end(Turn.EXPIRED, SessionExpired("the cell told that the session is gone", presumed=False))
+        self._finish("expired")
 
     def _failed(self, frame: native.Failed, now: float) -> None:
         words = f"{frame.code}: {frame.reason}"

@@ -146,7 +146,8 @@ class LocksMachine(StateMachine):
         up. Returns how many were ended. Their sessions are told; the last breaks are kept and listed by ``broken``."""
         ended = [self.claims[number] for number in self.table.queue(name) if self.claims[number].token]
         for claim in ended:
-            commit.publish(claim.session, {"lost": claim.label, "reason": reason[:NAME_CHARS_MAX]})
+            if claim.session:
+                commit.publish(claim.session, {"lost": claim.label, "reason": reason[:NAME_CHARS_MAX]})
             operator: list[Plain] = [*commit.identities]
             row: list[Plain] = [commit.wall, name, claim.who, claim.token, reason[:NAME_CHARS_MAX], operator]
             self.breaks = [*self.breaks[1 - BREAKS_KEPT :], row]
