@@ -180,7 +180,7 @@ def _decode_read_index(body: bytes) -> ReadIndex:
 
 
 def _encode_read_granted(frame: ReadGranted) -> list[bytes]:
-    return [_READ_GRANTED.pack(17, 49, frame.context, frame.index)]
+    return [_READ_GRANTED.pack(17, 49, frame.context, frame.slot)]
 
 
 def _decode_read_granted(body: bytes) -> ReadGranted:

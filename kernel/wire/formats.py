@@ -268,7 +268,7 @@ FORMS: Final[dict[int, tuple[type[Any], Construct[Any, Any]]]] = {
     39: (SnapshotChunk, Struct("slot" / _SLOT, "offset" / Int64ub, "size" / Int64ub, "chunk" / _REST)),
     # reads
     48: (ReadIndex, Struct("context" / Int64ub)),
-    49: (ReadGranted, Struct("context" / Int64ub, "index" / _SLOT)),
+    49: (ReadGranted, Struct("context" / Int64ub, "slot" / _SLOT)),
     # commands and sessions on their way to the leader
     64: (Forward, Struct("chunks" / _REST)),
     65: (Heads, Struct("incarnation" / Int32ub, "streams" / _STREAMS)),

@@ -1,0 +1,504 @@
+"""The native protocol's port (:mod:`..wire.native`): sessions, requests, queries and events over lean connections.
+
+What a connection is told in one turn leaves in one write: first the events, then the replies, each in apply order. A
+client that asks for more than it may have under way is simply not read until there is room; one that does not read
+what it is told is dropped, and finds its session, its replies and its events again when it comes back.
+
+A request goes into the log with the bytes that came in. A query is answered from the machines of this replica: at
+once if LOCAL suffices, otherwise when the node says that everything committed before it is applied here.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.logger import Logger
+
+from ..forwarding import Reply as NodeReply
+from ..host import MachineMissing
+from ..machine import SessionId
+from ..system import PLUGINS, SESSIONS
+from ..system.session import SessionEvent
+from ..wire import native, plain
+from ..wire.batch import wrap_payload
+from ..wire.native import (
+    About,
+    Admin,
+    Attach,
+    Close,
+    Consistency,
+    Ended,
+    EndReason,
+    Event,
+    Failed,
+    Hello,
+    KeepAlive,
+    Kept,
+    Malformed,
+    Moved,
+    Open,
+    Query,
+    QueryReply,
+    Reply,
+    Request,
+    Status,
+    StatusReply,
+    Welcome,
+)
+from .config import CLIENT
+from .front import Opened
+from .lean import LeanConnection, LeanListener
+from .status import status
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from .replica import LiveReplica
+
+FACE: Final = "native"
+RETRY_MS: Final = 50
+GREETING_PATIENCE: Final = 10.0
+ACKNOWLEDGE_SECONDS: Final = 1.0
+"""How often what clients have acknowledged by keepalives alone is told to the cell."""
+ADMIN: Final = frozenset(("load", "unload", "upgrade", "skip"))
+
+
+class ClientPort:
+    """All native clients of one replica."""
+
+    _log = Logger()
+
+    def __init__(self, replica: LiveReplica) -> None:
+        self.replica = replica
+        self.by_session: dict[SessionId, Client] = {}
+        self.clients: dict[Client, None] = {}
+        self._fresh: dict[Client, None] = {}
+        self._listener: LeanListener | None = None
+        self._acknowledged: dict[SessionId, tuple[int, int]] = {}
+        self._acknowledging: IDelayedCall | None = None
+        replica.observers.append(self)
+        replica.watchers.append(self)
+
+    def start(self, endpoint: str) -> None:
+        """Listen. Raises OSError if the address is taken."""
+        self._listener = LeanListener(self.replica.reactor, endpoint, self._accepted)
+
+    def stop(self) -> None:
+        """Close every connection; the sessions live on elsewhere."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+        if self._acknowledging is not None and self._acknowledging.active():
+            self._acknowledging.cancel()
+        for client in list(self.clients):
+            client.close()
+
+    def port(self) -> int:
+        """The port it listens on."""
+        return 0 if self._listener is None else self._listener.port()
+
+    def _accepted(self, sock: socket.socket, address: object) -> None:
+        if len(self.clients) >= self.replica.config.limits.clients_max:
+            sock.close()
+            return
+        client = Client(self, sock, address)
+        self.clients[client] = None
+        client.start()
+
+    def forget(self, client: Client) -> None:
+        """A connection ended."""
+        self.clients.pop(client, None)
+        self._fresh.pop(client, None)
+        if client.session and self.by_session.get(client.session) is client:
+            del self.by_session[client.session]
+
+    def has_output(self, client: Client) -> None:
+        """Write to this client at the end of the turn."""
+        self._fresh[client] = None
+        self.replica.answer()
+
+    def acknowledge(self, session: SessionId, events_upto: int, replies_upto: int) -> None:
+        """Have the cell forget replies and events, some time soon, if it keeps any."""
+        found = self.replica.host.sessions.get(session)
+        if found is None or not (
+            (found.replies and replies_upto > found.acknowledged)
+            or (found.events and events_upto > found.events_acknowledged)
+        ):
+            return
+        self._acknowledged[session] = (events_upto, replies_upto)
+        if self._acknowledging is None or not self._acknowledging.active():
+            self._acknowledging = self.replica.reactor.callLater(ACKNOWLEDGE_SECONDS, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        seen, self._acknowledged = self._acknowledged, {}
+        if self.replica.serves:
+            rows = [[session, events, replies] for session, (events, replies) in seen.items()]
+            self.replica.command(SESSIONS, "acknowledge", [rows], lambda _: None)
+
+    # ---------------------------------------------------------------- what the replica tells (observer, watcher)
+
+    def events(self, events: Sequence[SessionEvent]) -> None:
+        for session, _, event in events:
+            client = self.by_session.get(session)
+            if client is not None:
+                client.tell_event(event)
+
+    def after_batch(self) -> None:
+        fresh, self._fresh = self._fresh, {}
+        for client in fresh:
+            client.flush()
+
+    def session_ended(self, session: SessionId, expired: bool) -> None:
+        client = self.by_session.get(session)
+        if client is not None:
+            client.end(EndReason.EXPIRED if expired else EndReason.CLOSED)
+
+    def session_moved(self, session: SessionId) -> None:
+        client = self.by_session.get(session)
+        if client is not None:
+            client.close()
+
+    def restored(self) -> None:
+        """Nothing: events that the snapshot skipped are in the sessions, so have the clients attach again."""
+        for client in list(self.by_session.values()):
+            client.close()
+
+    def serving_changed(self, serving: bool) -> None:
+        """Clients learn it from their requests."""
+
+    def machines_changed(self) -> None:
+        """Nothing is kept of machines here."""
+
+    def leader_changed(self) -> None:
+        moved = Moved(self.replica.core.leader or 0, self.members())
+        for client in self.clients:
+            if client.greeted:
+                client.tell(moved)
+
+    def members(self) -> tuple[native.Member, ...]:
+        """Who is in the cell, as clients are told."""
+        return tuple(native.Member(member, at) for member, at in self.replica.doors(CLIENT).items())
+
+
+class Client(LeanConnection):
+    """One client's connection."""
+
+    __slots__ = (
+        "_buffer", "_events", "_frames", "_in_flight", "_opening", "_patience", "_paused", "_port", "_refusing",
+        "_replies", "address", "greeted", "identities", "session", "timeout_ms",
+    )  # fmt: skip
+
+    def __init__(self, port: ClientPort, sock: socket.socket, address: object) -> None:
+        super().__init__(port.replica.reactor, sock, output_limit=port.replica.config.limits.client_output)
+        self.session = SessionId(0)
+        self.timeout_ms = 0
+        self.greeted = False
+        self.address = address
+        host = address[0] if isinstance(address, tuple) else "local"
+        self.identities = (f"ip:{host}",)
+        self._port = port
+        self._buffer = bytearray()
+        self._frames: deque[native.Frame] = deque()
+        self._events: list[bytes] = []
+        self._replies: list[bytes] = []
+        self._in_flight = 0
+        self._refusing = False
+        self._paused = False
+        self._opening = False
+        self._patience: IDelayedCall = port.replica.reactor.callLater(GREETING_PATIENCE, self.close)
+
+    # ---------------------------------------------------------------- in
+
+    def received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        try:
+            bodies, taken = native.split(buffer)
+            del buffer[:taken]
+            self._frames.extend(map(native.decode, bodies))
+            self._work()
+        except Malformed as error:
+            self.tell(Failed(About.CONNECTION, 0, 0, "malformed", str(error)[:1000]))
+            self.flush()
+            self.close(after_flush=True)
+
+    def _work(self) -> None:
+        """Take up what came, as far as there is room for it."""
+        frames = self._frames
+        replica = self._port.replica
+        while frames and not self.closed:
+            if self._opening or (
+                isinstance(frames[0], Request)
+                and (self._in_flight >= replica.config.limits.requests_in_flight_max or replica.node.room() <= 0)
+            ):
+                if not self._paused:
+                    self._paused = True
+                    self.pause()
+                return
+            frame = frames.popleft()
+            if not self.greeted and not isinstance(frame, Hello):
+                raise Malformed(f"{type(frame).__name__} before Hello")
+            take = _TAKERS.get(type(frame))
+            if take is None:
+                raise Malformed(f"{type(frame).__name__} is not for a client to say")
+            take(self, frame)
+        if self._paused and not self.closed:
+            self._paused = False
+            self.resume()
+
+    def _hello(self, hello: Hello) -> None:
+        replica = self._port.replica
+        if self._patience.active():
+            self._patience.cancel()
+        if hello.cell and hello.cell != replica.cell:
+            self.end(EndReason.WRONG_CELL)
+            return
+        if hello.version != native.PROTOCOL_VERSION:
+            raise Malformed(f"version {hello.version} of the protocol; this replica speaks {native.PROTOCOL_VERSION}")
+        self.greeted = True
+        timing, limits = replica.config.timing, replica.config.limits
+        self.tell(
+            Welcome(
+                native.PROTOCOL_VERSION,
+                replica.cell,
+                replica.origin.member,
+                replica.core.leader or 0,
+                self._port.members(),
+                native.PAYLOAD_BYTES_MAX,
+                limits.requests_in_flight_max,
+                timing.session_timeout_ms_min,
+                timing.session_timeout_ms_max,
+            )
+        )
+
+    def _open(self, frame: Open) -> None:
+        if self._may_have_session():
+            timing = self._port.replica.config.timing
+            timeout_ms = min(max(frame.timeout_ms, timing.session_timeout_ms_min), timing.session_timeout_ms_max)
+            self._port.replica.sessions.open(timeout_ms, FACE, lambda opened: self._opened(opened, 0))
+
+    def _attach(self, frame: Attach) -> None:
+        if self._may_have_session():
+            self._port.replica.sessions.attach(
+                SessionId(frame.session),
+                frame.password,
+                lambda opened: self._opened(opened, frame.last_event),
+                lambda: self.end(EndReason.UNKNOWN),
+            )
+
+    def _may_have_session(self) -> bool:
+        if self.session or self._opening:
+            raise Malformed("this connection has a session")
+        if not self._port.replica.serves:
+            self.tell(Failed(About.SESSION, 0, RETRY_MS, "not-serving", "no leader is known here"))
+            return False
+        self._opening = True
+        return True
+
+    def _opened(self, opened: Opened | None, last_event: int) -> None:
+        if self.closed:
+            return
+        self._opening = False
+        if opened is None:
+            self.tell(Failed(About.SESSION, 0, RETRY_MS, "not-serving", "the cell did not answer in time"))
+        else:
+            before = self._port.by_session.get(opened.session)
+            if before is not None:
+                before.close()
+            self.session, _, self.timeout_ms = opened
+            self._port.by_session[self.session] = self
+            self._events.append(native.encode(native.Opened(*opened)))
+            found = self._port.replica.host.sessions[self.session]
+            for event in found.events_after(last_event):
+                self.tell_event(event.event)
+            self._port.has_output(self)
+        self._go_on()
+
+    def _request(self, frame: Request) -> None:
+        number = frame.number
+        if not self.session:
+            raise Malformed("a request without a session")
+        replica = self._port.replica
+        if self._refusing or not replica.serves:
+            self._refusing = True
+            self._fail_request(number, RETRY_MS, "not-serving", "no leader is known here")
+            return
+        try:
+            machine = replica.host.machine_number(frame.machine)
+        except MachineMissing as missing:
+            words = str(missing)
+            replica.barrier(lambda ready: self._request_again(frame, words, ready))
+            return
+        self._submit(machine, frame)
+
+    def _request_again(self, frame: Request, words: str, ready: bool) -> None:
+        """The machine was not known here; it may have been loaded by a command that is not applied here yet."""
+        if self.closed:
+            return
+        try:
+            if not ready:
+                raise MachineMissing(words)
+            self._submit(self._port.replica.host.machine_number(frame.machine), frame)
+        except MachineMissing as missing:
+            self._fail_request(frame.number, 0, "machine-missing", str(missing))
+
+    def _submit(self, machine: int, frame: Request) -> None:
+        try:
+            body = wrap_payload(
+                frame.payload,
+                session=self.session,
+                number=frame.number,
+                acknowledged=frame.acknowledged,
+                events_acknowledged=frame.events_acknowledged,
+                identities=self.identities,
+            )
+        except plain.Malformed as error:
+            self._fail_request(frame.number, 0, "malformed", str(error))
+            return
+        self._in_flight += 1
+        self._port.replica.node.touch(self.session)
+        number = frame.number
+        self._port.replica.submit(machine, body, lambda reply: self._replied(number, reply))
+
+    def _replied(self, number: int, reply: NodeReply) -> None:
+        self._in_flight -= 1
+        if self.closed:
+            return
+        session = self._port.replica.host.sessions.get(self.session)
+        if not isinstance(reply, bytes):
+            # Applied, but as part of a snapshot: the session has the reply, so have the client ask for it.
+            self.close()
+            return
+        last_event = 0 if session is None else session.last_event
+        self._replies.append(native.encode(Reply(number, last_event, reply)))
+        self._port.has_output(self)
+        if self._paused:
+            self._go_on()
+
+    def _fail_request(self, number: int, retry_ms: int, code: str, reason: str) -> None:
+        self.tell(Failed(About.REQUEST, number, retry_ms, code, reason[:1000]))
+
+    def _query(self, frame: Query) -> None:
+        replica = self._port.replica
+        if frame.consistency is Consistency.LOCAL and replica.host.index >= frame.min_index:
+            self._answer(frame, True)
+        elif not replica.serves:
+            self._fail_query(frame.id)
+        else:
+            replica.barrier(lambda ready: self._answer(frame, ready))
+
+    def _answer(self, frame: Query, ready: bool) -> None:
+        if self.closed:
+            return
+        host = self._port.replica.host
+        if not ready or host.index < frame.min_index:
+            self._fail_query(frame.id)
+            return
+        self.tell(QueryReply(frame.id, host.index, host.query(frame.machine, frame.payload)))
+
+    def _fail_query(self, number: int) -> None:
+        self.tell(Failed(About.QUERY, number, RETRY_MS, "not-serving", "no leader is known here"))
+
+    def _keep_alive(self, frame: KeepAlive) -> None:
+        if not self.session:
+            raise Malformed("a keepalive without a session")
+        stamp = frame.stamp
+        self._port.replica.confirm(self.session, lambda kept: self._kept(stamp, kept))
+        self._port.acknowledge(self.session, frame.events_acknowledged, frame.acknowledged)
+
+    def _kept(self, stamp: int, kept: bool) -> None:
+        if kept and not self.closed and self.session:
+            self.tell(Kept(stamp, self.timeout_ms))
+
+    def _close_session(self, frame: Close) -> None:
+        if self.session:
+            self._port.replica.sessions.close(self.session, lambda: self.end(EndReason.CLOSED))
+        else:
+            self.end(EndReason.CLOSED)
+
+    def _status(self, frame: Status) -> None:
+        self.tell(StatusReply(frame.id, plain.encode(status(self._port.replica))))
+
+    def _admin(self, frame: Admin) -> None:
+        replica = self._port.replica
+        asked: Any = plain.decode(frame.payload, native.PAYLOAD_BYTES_MAX)
+        if not (isinstance(asked, list) and len(asked) == 2 and asked[0] in ADMIN):
+            known = ", ".join(sorted(ADMIN))
+            self.tell(Failed(About.QUERY, frame.id, 0, "forbidden", f"an operator may {known}"))
+        elif not replica.serves:
+            self._fail_query(frame.id)
+        else:
+            body = wrap_payload(
+                frame.payload, session=0, number=0, acknowledged=0, events_acknowledged=0, identities=self.identities
+            )
+            replica.submit(PLUGINS, body, lambda reply: self._administered(frame.id, reply))
+
+    def _administered(self, number: int, reply: NodeReply) -> None:
+        if not self.closed and isinstance(reply, bytes):
+            self.tell(QueryReply(number, self._port.replica.host.index, reply))
+
+    # ---------------------------------------------------------------- out
+
+    def tell(self, frame: native.Frame) -> None:
+        """Send at the end of the turn, behind the events."""
+        self._replies.append(native.encode(frame))
+        self._port.has_output(self)
+
+    def tell_event(self, event: bytes) -> None:
+        """Send at the end of the turn, before the replies."""
+        self._events.append(native.encode(Event(event)))
+        self._port.has_output(self)
+
+    def flush(self) -> None:
+        """Send what has gathered, in one write."""
+        if self._events or self._replies:
+            content = b"".join((*self._events, *self._replies))
+            self._events.clear()
+            self._replies.clear()
+            self.send(content)
+
+    def end(self, reason: EndReason) -> None:
+        """The session is over."""
+        if not self.closed:
+            self.tell(Ended(reason))
+            self.flush()
+            self.close(after_flush=True)
+
+    def _go_on(self) -> None:
+        """There may be room: take up what waits, from a turn of its own."""
+        self._port.replica.reactor.callLater(0, self._went_on)
+
+    def _went_on(self) -> None:
+        if not self.closed:
+            try:
+                self._work()
+            except Malformed as error:
+                ClientPort._log.debug("a client's connection is closed: {error}", error=error)
+                self.close()
+
+    def close(self, after_flush: bool = False) -> None:
+        if self._patience.active():
+            self._patience.cancel()
+        super().close(after_flush)
+        self._port.forget(self)
+
+    def lost(self, reason: Exception) -> None:
+        if self._patience.active():
+            self._patience.cancel()
+        self._port.forget(self)
+
+
+_TAKERS: Final[dict[type, Callable[[Client, Any], None]]] = {
+    Hello: Client._hello,
+    Open: Client._open,
+    Attach: Client._attach,
+    Request: Client._request,
+    Query: Client._query,
+    KeepAlive: Client._keep_alive,
+    Close: Client._close_session,
+    Status: Client._status,
+    Admin: Client._admin,
+}

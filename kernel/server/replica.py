@@ -1,0 +1,531 @@
+"""The driver: one node on a reactor, its journal, its peers and whoever watches it.
+
+Theory of operation. Everything that arrives while the reactor serves its descriptors only gathers in the node; at the
+end of the turn (:mod:`.turn`) the node is asked once what is to be done, and that is carried out in the order that
+:mod:`..paxos.ready` demands:
+
+    records to the journal -> messages to the peers -> the journal's write begins -> answers to the clients
+    ... the write is durable -> the messages that waited for it -> another turn
+
+So a turn makes one batch, one journal write and one send a connection, whatever arrived in it. Heartbeats and their
+answers do not wait for the end of a turn in which clients are served: they are carried out at once.
+
+The driver stops voting when its disk fails or its peers condemn its disk: it falls silent, says so in the log and
+in its status, and goes on only as a process that can be asked. It stops altogether when the log cannot be applied
+(:class:`..stop.StopReplica`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from twisted.logger import Logger
+
+from .. import __version__
+from ..applied import Applied
+from ..forwarding import Reply
+from ..host import MachineHost
+from ..machine import Origin, Plain, SessionId
+from ..node import AnyMessage, Node
+from ..paxos.ballot import Ballot, MemberId, Slot
+from ..paxos.messages import Beaten, Heartbeat, Sender
+from ..paxos.ready import NOTHING, Ready, Send
+from ..paxos.replica import NEVER, Replica, Status
+from ..stop import StopReplica
+from ..storage.errors import StorageError
+from ..storage.recovery import Recovered
+from ..storage.snapshots import SnapshotFile
+from ..system import FIRST_LOADED, PLUGINS
+from ..system.plugins import Plugins
+from ..system.session import SessionEvent
+from ..wire.batch import pack_request
+from ..wire.formats import PEER_VERSION, Greeting, TurnedAway
+from .config import ReplicaConfig
+from .front import FrontObserver
+from .handle import FrontStream
+from .journal_thread import JournalThread
+from .peers import Peers
+from .sessions import Sessions
+from .snapshotting import Snapshotting
+from .turn import Turns
+from .witness import Witness
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from twisted.internet.interfaces import IDelayedCall
+
+    from .snapshotting import ThreadedReactor
+
+_FOUND_PAUSE: Final = 0.1
+_NOW: Final = (Heartbeat, Beaten)
+_RUN_BYTES: Final = 8
+
+
+class Clocks(NamedTuple):
+    """`monotonic` in microseconds, `wall` in milliseconds since 1970."""
+
+    monotonic: Callable[[], int]
+    wall: Callable[[], int]
+
+
+class Watcher(Protocol):
+    """What parts of the server besides fronts are told."""
+
+    def events(self, events: Sequence[SessionEvent]) -> None:
+        """Events for sessions attached here, in order, before the replies of the same batch leave."""
+
+    def machines_changed(self) -> None:
+        """Machines were loaded, unloaded or halted."""
+
+    def leader_changed(self) -> None:
+        """Somebody else leads, or nobody is known to."""
+
+
+class _Waiting(NamedTuple):
+    """What the journal's record `number` releases."""
+
+    number: int
+    upto: int
+    sends: Sequence[Send]
+
+
+class LiveReplica:
+    """One member of the cell, running. Made by :mod:`.service`; doors reach it through :mod:`.handle` and
+    :mod:`.client_port`.
+
+    Attributes:
+        origin: this run of this member.
+        observers: told of everything applied, in this order.
+        watchers: told of events and changes.
+        streams: the fronts' streams, told when there is room.
+        ailing: why this replica does not vote, None if it does.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        reactor: ThreadedReactor,
+        recovered: Recovered,
+        *,
+        host: MachineHost,
+        new_host: Callable[[], MachineHost],
+        clocks: Clocks,
+        random: Random,
+        secret: bytes,
+        run: bytes,
+        stopped: Callable[[str], None],
+    ) -> None:
+        owner = recovered.identity.owner
+        self.config = config
+        self.reactor = reactor
+        self.clocks = clocks
+        self.origin = Origin(owner.member, recovered.identity.incarnation)
+        self.cell = owner.cell
+        self.observers: list[FrontObserver] = []
+        self.streams: list[FrontStream] = []
+        self.watchers: list[Watcher] = []
+        self.ailing: str | None = None
+        self.full: str | None = None
+        """Why nothing can be written at the moment; it is tried again."""
+        self._stopped = stopped
+        self._running = False
+        state = recovered.state
+        now = clocks.monotonic()
+        self.core = Replica(
+            MemberId(owner.member),
+            self.origin.incarnation,
+            state,
+            options=config.paxos_options(),
+            random=random,
+            now=now,
+        )
+        self.node = Node(
+            self.core,
+            host,
+            self,
+            origin=self.origin,
+            new_host=new_host,
+            secret=secret,
+            options=config.node_options(),
+            now=now,
+        )
+        self.turns = Turns(reactor, self._turn)
+        self.sessions = Sessions(self)
+        self.journal = JournalThread(reactor, recovered.journal, self)
+        self._recovered = recovered
+        self.snapshotting = Snapshotting(reactor, recovered.snapshots, self, clocks.monotonic)
+        self._configuration = self.core.configuration
+        greeting = Greeting(
+            PEER_VERSION,
+            self.cell,
+            0,
+            owner.member,
+            self.origin.incarnation,
+            owner.disk,
+            run,
+            state.promised,
+            Slot(max(state.chosen, state.snapshot, *(vote.slot for vote in state.votes), 0)),
+        )
+        self.peers = Peers(
+            reactor,
+            greeting,
+            self._configuration,
+            Witness(config.directory),
+            self,
+            random=random,
+            queue_limit=config.limits.peer_queue,
+        )
+        self._waiting: deque[_Waiting] = deque()
+        self._durable = self.journal.last
+        self._timer: IDelayedCall | None = None
+        self._timer_due = NEVER
+        self._answered = False
+        self._was: tuple[Status, MemberId | None, Ballot, bool] | None = None
+        self._founding_again: IDelayedCall | None = None
+        self._founding = False
+        self._serving_told = False
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Take part. Raises OSError if the peer address is taken."""
+        self.peers.start(self.config.peer)
+        self.journal.start()
+        self._running = True
+        if self._recovered.snapshot is not None:
+            self.node.snapshotted(self._recovered.snapshot.slot, self._recovered.snapshot.size)
+        self._turn()
+
+    def stop(self) -> None:
+        """End: what is being written is finished, nothing else is."""
+        if not self._running:
+            return
+        self._running = False
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._founding_again is not None and self._founding_again.active():
+            self._founding_again.cancel()
+        self.peers.stop()
+        self.peers.witness.write()
+        self.snapshotting.stop()
+        self.journal.stop()
+        self._recovered.close()
+
+    def ail(self, reason: str) -> None:
+        """Never vote again in this process; go on only to be asked why."""
+        if self.ailing is None:
+            self.ailing = reason
+            self._log.critical("this replica does not vote any more: {reason}", reason=reason)
+            self.peers.silence()
+            self._tell_serving()
+
+    # ---------------------------------------------------------------- what doors use
+
+    @property
+    def host(self) -> MachineHost:
+        return self.node.host
+
+    @property
+    def serves(self) -> bool:
+        """Whether commands go somewhere: this replica votes, and leads or follows a leader."""
+        return self.ailing is None and self._running and self.node.serving
+
+    def submit(self, machine: int, body: bytes, done: Callable[[Reply], None]) -> None:
+        """Have a body applied; see :meth:`..node.Node.submit`."""
+        self.node.submit(machine, body, done)
+        self.turns.request()
+
+    def command(self, machine: int, name: str, args: list[Plain], done: Callable[[object], None]) -> None:
+        """Have a command applied that is no client's own."""
+        self.submit(machine, pack_request(name, args), done)
+
+    def confirm(self, session: SessionId, confirmed: Callable[[bool], None]) -> None:
+        """See :meth:`..node.Node.confirm`."""
+        self.node.confirm(session, confirmed)
+        self.turns.request()
+
+    def answer(self) -> None:
+        """Somebody has something to tell its clients: have ``after_batch`` called at the end of this turn."""
+        self._answered = True
+        self.turns.request()
+
+    def barrier(self, ready: Callable[[bool], None]) -> None:
+        """See :meth:`..node.Node.barrier`."""
+        if self.ailing is not None:
+            self.reactor.callLater(0, ready, False)
+            return
+        self.node.barrier(ready, self.clocks.monotonic())
+        self.turns.request()
+
+    def doors(self, face: str) -> dict[int, str]:
+        """Member id -> the endpoint of that face."""
+        found = ((member.id, dict(member.doors).get(face)) for member in self.core.configuration.members)
+        return {member: endpoint for member, endpoint in found if endpoint is not None}
+
+    def facts(self, face: str) -> dict[str, str | int]:
+        """What a front's monitoring words report."""
+        core = self.core
+        voters = core.configuration.voters()
+        connected = self.peers.connected()
+        return {
+            "cell": self.config.cell,
+            "version": __version__,
+            "member": self.origin.member,
+            "incarnation": self.origin.incarnation,
+            "role": role_of(core.status),
+            "leader": core.leader or 0,
+            "ballot": str(core.ballot),
+            "chosen": core.chosen,
+            "applied": self.host.slot,
+            "sessions": sum(1 for each in self.sessions.here if self._face_of(each) == face),
+            "members": len(core.configuration.members),
+            "voters": len(voters),
+            "followers": len(connected) if self.node.leading else 0,
+            "synced_followers": len(voters.intersection(connected)) if self.node.leading else 0,
+        }
+
+    def _face_of(self, session: SessionId) -> str:
+        found = self.host.sessions.get(session)
+        return "" if found is None else found.face
+
+    # ---------------------------------------------------------------- what the peers say
+
+    def heard(self, sender: Sender, message: AnyMessage) -> None:
+        self.node.receive(sender, message, self.clocks.monotonic())
+        if isinstance(message, _NOW):
+            self._turn()
+        else:
+            self.turns.request()
+
+    def condemned(self, refusal: TurnedAway) -> None:
+        self.ail(f"a peer refuses its disk: {refusal.reason}")
+
+    def links_changed(self) -> None:
+        self.turns.request()
+
+    # ---------------------------------------------------------------- what the disk says
+
+    def durable(self, upto: int) -> None:
+        self._durable = upto
+        self._release()
+        self.turns.request()
+
+    def disk_full(self, reason: str | None) -> None:
+        self.full = reason
+        if reason is None:
+            self._log.info("there is room on the disk again")
+        else:
+            self._log.critical("nothing can be written until there is room: {reason}", reason=reason)
+
+    def disk_failed(self, error: StorageError) -> None:
+        self.ail(str(error))
+
+    def _release(self) -> None:
+        """What is durable may be told and counted."""
+        waiting = self._waiting
+        upto = 0
+        while waiting and waiting[0].number <= self._durable:
+            released = waiting.popleft()
+            upto = released.upto
+            self._send(released.sends)
+        if upto:
+            self.node.persisted(upto, self.clocks.monotonic())
+
+    # ---------------------------------------------------------------- the turn
+
+    def _turn(self) -> None:
+        if self.ailing is not None or not self._running:
+            return
+        now = self.clocks.monotonic()
+        try:
+            ready = self.node.turn(now, self.clocks.wall())
+        except (StopReplica, MemoryError) as error:
+            self._give_up(f"{type(error).__name__}: {error}")
+            return
+        if ready is not NOTHING:
+            self._carry_out(ready)
+        if self.core.configuration is not self._configuration:
+            self._configuration = self.core.configuration
+            self.peers.configure(self._configuration)
+        self._notice()
+        if self._answered:
+            self._answered = False
+            for observer in self.observers:
+                observer.after_batch()
+            if self.streams and self.node.room() > self.node.options.backlog // 2:
+                for stream in self.streams:
+                    stream.has_room()
+        if self.node.snapshot_due and self.snapshotting.may_take():
+            self._take_snapshot()
+        self._arm(now)
+
+    def _carry_out(self, ready: Ready) -> None:
+        """See :class:`..paxos.ready.Ready` for the order of duties."""
+        if ready.records or ready.after:
+            number = self.journal.append(ready.records) if ready.records else self.journal.last
+            self._waiting.append(_Waiting(number, ready.upto, ready.after))
+        if ready.messages:
+            self._send(ready.messages)
+        self.journal.flush()
+        if self._waiting and self._waiting[0].number <= self._durable:
+            self._release()
+            self.turns.request()
+        for request in ready.snapshot_requests:
+            self._send((Send(request.to, self.snapshotting.piece(request.fetch)),))
+        for piece in ready.snapshot_chunks:
+            self.snapshotting.arrived(piece)
+
+    def _send(self, sends: Iterable[Send]) -> None:
+        last: object = None
+        pieces: Sequence[bytes] = ()
+        for to, message in sends:
+            if message is not last:
+                last, pieces = message, ()
+            pieces = self.peers.send(to, message, pieces)
+
+    def _arm(self, now: int) -> None:
+        """Have the next turn come in time. A timer that comes too early is left: it does no harm."""
+        due = self.node.next_tick()
+        timer = self._timer
+        if timer is not None and timer.active():
+            if self._timer_due <= due:
+                return
+            timer.cancel()
+        self._timer_due = due
+        self._timer = self.reactor.callLater(max(0, due - now) / 1_000_000, self._turn) if due < NEVER else None
+
+    def _give_up(self, reason: str) -> None:
+        """The log cannot be applied here: this process must end."""
+        self._log.critical("this replica stops: {reason}", reason=reason)
+        self.ail(reason)
+        self._stopped(reason)
+
+    # ---------------------------------------------------------------- what the node says (NodeObserver)
+
+    def applied(self, applied: Applied) -> None:
+        self._answered = True
+        if applied.events:
+            for watcher in self.watchers:
+                watcher.events(applied.events)
+        if applied.attached or applied.ended or self.sessions.waiting:
+            moved, ended = self.sessions.applied(applied)
+            for session in moved:
+                for observer in self.observers:
+                    observer.session_moved(session)
+            for session, expired in ended:
+                for observer in self.observers:
+                    observer.session_ended(session, expired)
+            expiries = sum(expired for _, expired in applied.ended)
+            if expiries and self.node.leading:
+                self._log.info("{count} sessions expired", count=expiries)
+        if applied.changed:
+            for watcher in self.watchers:
+                watcher.machines_changed()
+
+    def restored(self, host: MachineHost) -> None:
+        self._answered = True
+        for session in self.sessions.restored():
+            for observer in self.observers:
+                observer.session_moved(session)
+        for observer in self.observers:
+            observer.restored()
+        for watcher in self.watchers:
+            watcher.machines_changed()
+
+    def serving(self, serving: bool) -> None:
+        self._tell_serving()
+
+    def _tell_serving(self) -> None:
+        serving = self.serves
+        if serving != self._serving_told:
+            self._serving_told = serving
+            for observer in self.observers:
+                observer.serving_changed(serving)
+
+    def _notice(self) -> None:
+        """Tell of changes in leadership."""
+        core = self.core
+        at = (core.status, core.leader, core.ballot, self.node.leading)
+        if at == self._was:
+            return
+        before, self._was = self._was, at
+        if before is None or at[1:3] != before[1:3]:
+            if core.leader is not None:
+                self._log.info(
+                    "member {leader} leads with ballot {ballot}", leader=core.leader, ballot=str(core.ballot)
+                )
+            for watcher in self.watchers:
+                watcher.leader_changed()
+        if self.node.leading and not self._founding:
+            self._found_machines()
+        if core.status is Status.RETIRED and (before is None or before[0] is not Status.RETIRED):
+            self._log.warn("this member may not vote: it was removed, or what it promised is lost")
+
+    # ---------------------------------------------------------------- snapshots
+
+    def _take_snapshot(self) -> None:
+        slot = self.node.snapshot_begins()
+        self.snapshotting.take(slot, self.host.configuration, self.host)
+
+    def snapshot_taken(self, taken: SnapshotFile, floor: Slot) -> None:
+        self._log.info("snapshot at slot {slot}: {size} bytes", slot=taken.slot, size=taken.size)
+        self.host.imaged(taken.slot, lambda: self._recovered.snapshots.open(taken.slot).chunks())
+        self.node.snapshotted(taken.slot, taken.size)
+        self.journal.forget(floor)
+
+    def snapshot_fetched(self, fetched: SnapshotFile) -> None:
+        snapshots = self._recovered.snapshots
+        try:
+            chunks = snapshots.open(fetched.slot).chunks()
+            self.node.install(fetched.slot, fetched.size, fetched.configuration, chunks, self.clocks.monotonic())
+            self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
+        except StopReplica as error:
+            self._give_up(str(error))
+            return
+        except ValueError as error:
+            self._log.error("the snapshot at slot {slot} is of no use: {error}", slot=fetched.slot, error=error)
+            self.core.abandon_snapshot()
+        self.turns.request()
+
+    def snapshot_useless(self) -> None:
+        self.core.abandon_snapshot()
+        self.turns.request()
+
+    # ---------------------------------------------------------------- founding
+
+    def _found_machines(self) -> None:
+        """While the cell is new, the leader loads the configured machines, in their order. The machine at place i gets
+        the number ``FIRST_LOADED + i`` for ever, by which a later leader knows what is still to be done. It takes
+        until every voter has announced what it has installed."""
+        plugins = self.host.machine("plugins")
+        assert isinstance(plugins, Plugins)
+        machines = self.config.machines
+        done = plugins.next_number - FIRST_LOADED
+        if done >= len(machines) or not self.node.leading or not self._running:
+            self._founding = False
+            return
+        self._founding = True
+        name = machines[done]
+        voters = self.host.configuration.voters()
+        if not all(name in (self.host.announced(voter) or ()) for voter in voters):
+            self._found_more()
+            return
+        self.command(PLUGINS, "load", [name, name], lambda _: self._found_more())
+
+    def _found_more(self) -> None:
+        if self._running:
+            self._founding_again = self.reactor.callLater(_FOUND_PAUSE, self._found_machines)
+
+
+def role_of(status: Status) -> str:
+    """A member's role in a word."""
+    if status is Status.LEADER:
+        return "leader"
+    if status in (Status.CANVASSING, Status.PREPARING):
+        return "candidate"
+    return status.name.lower()

@@ -1,0 +1,232 @@
+"""A replica as a Twisted service: start reading here.
+
+:func:`make_replica_service` makes it from a configuration and a reactor. Starting it opens the data directory (founding
+it if it is empty), restores the machines, joins the peers and opens the doors; stopping it closes them in the opposite
+order. A reason to end that shows later (the log cannot be applied, a peer address that is taken) ends the process:
+see ``stopped``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from ..catalog import Catalog
+from ..host import MachineHost
+from ..machine import Origin
+from ..paxos.ballot import MemberId
+from ..storage.files import RealFileSystem
+from ..storage.recovery import Recovered, recover
+from .client_port import ClientPort
+from .config import ReplicaConfig
+from .front import FrontMaker
+from .handle import FrontHandle
+from .replica import Clocks, LiveReplica
+
+if TYPE_CHECKING:
+    from ..storage.snapshots import Snapshots
+    from ..system.session import SessionEvent
+    from .snapshotting import ThreadedReactor
+
+FRONTS: Final = "quorate.fronts"
+SWITCH_SECONDS: Final = 0.0005
+"""How long the reactor may hold the interpreter while the journal's thread waits for it to tell that a write is done.
+(The default of 5 ms would add up to that to every write on a busy replica.)"""
+
+_GC: Final = (50_000, 50, 100)
+
+
+def real_clocks() -> Clocks:
+    """The machine's clocks."""
+    return Clocks(lambda: time.monotonic_ns() // 1000, lambda: time.time_ns() // 1_000_000)
+
+
+def make_replica_service(
+    config: ReplicaConfig,
+    reactor: ThreadedReactor,
+    *,
+    stopped: Callable[[str], None] | None = None,
+    clocks: Clocks | None = None,
+) -> ReplicaService:
+    """The replica that `config` describes, not yet started.
+
+    Args:
+        stopped: called with the reason when the replica cannot go on; by default the reactor is stopped.
+        clocks: the machine's own unless given.
+    """
+    return ReplicaService(config, reactor, stopped, clocks or real_clocks())
+
+
+class ReplicaService(MultiService):
+    """See the module's docstring. `failure`: why the replica ended by itself, None if it did not."""
+
+    _log = Logger()
+
+    def __init__(
+        self, config: ReplicaConfig, reactor: ThreadedReactor, stopped: Callable[[str], None] | None, clocks: Clocks
+    ) -> None:
+        super().__init__()
+        self.setName("quorate")
+        self.config = config
+        self.failure: str | None = None
+        self.replica: LiveReplica | None = None
+        self.client_port: ClientPort | None = None
+        self._reactor = reactor
+        self._stopped = stopped
+        self._clocks = clocks
+        self._fronts: dict[str, IService] = {}
+        self._makers = dict(_front_makers())
+
+    def startService(self) -> None:
+        """Raises BadConfiguration, StorageError, StopReplica, OSError: it cannot start, and the words say why."""
+        recovered = recover(
+            RealFileSystem(),
+            os.fspath(self.config.directory),
+            cell=self.config.cell_id,
+            member=MemberId(self.config.member),
+            disk=os.urandom(16),
+            founding=self.config.founding,
+        )
+        try:
+            replica = self._make(recovered)
+            replica.watchers.append(self)
+            self.client_port = ClientPort(replica)
+            replica.start()
+            self.replica = replica
+            self.client_port.start(self.config.client)
+        except BaseException:
+            if self.replica is not None:
+                self._end()
+            else:
+                recovered.close()
+            raise
+        super().startService()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC)
+        self._log.info(
+            "member {member} of the cell {cell} started, run {run}, slot {slot}",
+            member=replica.origin.member,
+            cell=self.config.cell,
+            run=replica.origin.incarnation,
+            slot=replica.host.slot,
+        )
+
+    def stopService(self) -> Deferred[Any]:
+        """Close the doors, then end the replica."""
+        fronts = super().stopService()
+        return DeferredList([fronts] if fronts is not None else []).addBoth(lambda _: self._end())
+
+    def _end(self) -> None:
+        if self.client_port is not None:
+            self.client_port.stop()
+        if self.replica is not None:
+            self.replica.stop()
+
+    def _make(self, recovered: Recovered) -> LiveReplica:
+        for note in recovered.notes:
+            self._log.warn("{note}", note=note)
+        owner = recovered.identity.owner
+        origin = Origin(owner.member, recovered.identity.incarnation)
+        catalog = _catalog(self.config.allow)
+
+        def new_host() -> MachineHost:
+            return MachineHost(owner.cell, catalog, origin, Random)
+
+        host = new_host()
+        if recovered.snapshot is None:
+            host.configured(0, recovered.state.configuration)
+        else:
+            slot = recovered.snapshot.slot
+
+            def source() -> Iterator[bytes]:
+                return _chunks(recovered.snapshots, slot)
+
+            host.restore(source(), source)
+        return LiveReplica(
+            self.config,
+            self._reactor,
+            recovered,
+            host=host,
+            new_host=new_host,
+            clocks=self._clocks,
+            random=SystemRandom(),
+            secret=os.urandom(32),
+            run=os.urandom(8),
+            stopped=self._end_by_itself,
+        )
+
+    def _end_by_itself(self, reason: str) -> None:
+        self.failure = reason
+        if self._stopped is not None:
+            self._stopped(reason)
+        else:
+            self._reactor.callLater(0, self._reactor.stop)
+
+    # ---------------------------------------------------------------- fronts (watcher)
+
+    def machines_changed(self) -> None:
+        """Open the door of a machine that was loaded, close that of one that was unloaded."""
+        self._reactor.callLater(0, self._adjust_fronts)
+
+    def _adjust_fronts(self) -> None:
+        replica = self.replica
+        if replica is None or not self.running:
+            return
+        loaded = {machine.name: machine.code for machine in replica.host.status() if machine.halted is None}
+        for name in [name for name in self._fronts if name not in loaded]:
+            self._fronts.pop(name).disownServiceParent()
+        for name, code in loaded.items():
+            maker = self._makers.get(code)
+            endpoint = None if maker is None else self.config.doors.get(maker.face)
+            if maker is None or endpoint is None or name in self._fronts:
+                continue
+            front = maker(FrontHandle(replica, maker.face), self._reactor, endpoint, {})
+            self._fronts[name] = front
+            try:
+                front.setServiceParent(self)
+            except OSError as error:
+                replica.ail(f"the door {maker.face} at {endpoint} cannot be opened: {error}")
+                self._end_by_itself(f"{endpoint}: {error}")
+                return
+            self._log.info("the door {face} is open at {endpoint}", face=maker.face, endpoint=endpoint)
+
+    def events(self, events: Sequence[SessionEvent]) -> None:
+        """Fronts learn what happens in their own machine."""
+
+    def leader_changed(self) -> None:
+        """Fronts ask when they need to know."""
+
+
+def _chunks(snapshots: Snapshots, slot: int) -> Iterator[bytes]:
+    reader = snapshots.open(cast(Any, slot))
+    try:
+        yield from reader.chunks()
+    finally:
+        reader.close()
+
+
+def _catalog(allow: Sequence[str]) -> Catalog:
+    classes = {point.name: point.load() for point in entry_points(group="quorate.plugins")}
+    for each in allow:
+        module, _, name = each.partition(":")
+        classes[each] = getattr(import_module(module), name)
+    return Catalog(classes)
+
+
+def _front_makers() -> Iterator[tuple[str, FrontMaker]]:
+    """Name of code -> maker of its front, from the installed entry points."""
+    for point in entry_points(group=FRONTS):
+        yield point.name, cast(FrontMaker, point.load())
