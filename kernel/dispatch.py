@@ -34,7 +34,7 @@ class Unfit(TypeError):
 class Operation:
     """One command or query of a machine class."""
 
-    __slots__ = ("_by_name", "_by_position", "_open", "invoke", "name", "signature", "waits")
+    __slots__ = ("_by_name", "_by_position", "_open", "_places", "invoke", "name", "signature", "waits")
 
     def __init__(self, name: str, method: Callable[..., Any], leading: int) -> None:
         """`leading`: how many parameters come before the caller's arguments (self, and the commit of a command)."""
@@ -42,6 +42,7 @@ class Operation:
         parameters = list(inspect.signature(method).parameters.values())[leading:]
         fields = [_field(parameter, hints) for parameter in parameters]
         positional = [f for f, p in zip(fields, parameters, strict=True) if p.kind is not p.KEYWORD_ONLY]
+        self._places = [field[0] for field in positional]
         by_position = msgspec.defstruct(name, positional, array_like=True, forbid_unknown_fields=True, gc=False)
         by_name = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True, gc=False)
         self._by_position: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(by_position)
@@ -56,7 +57,8 @@ class Operation:
         """Call it with the machine, the commit (if it is a command) and what :meth:`arguments` returned."""
 
     def arguments(self, args: bytes) -> tuple[Any, ...]:
-        """The method's arguments, by position, out of an encoded list or mapping.
+        """The method's arguments, by position, out of an encoded list or mapping. A mapping (of up to 15) may begin
+        with a list under the empty name: the arguments given by position.
 
         Raises:
             Refusal: ``bad-arguments``; they do not fit the annotations or are not plain data.
@@ -66,10 +68,24 @@ class Operation:
                 plain.decode(args)
             if 0x90 <= args[0] <= 0x9F or 0xDC <= args[0] <= 0xDD:
                 return msgspec.structs.astuple(self._by_position.decode(args))
+            if args[1:2] == b"\xa0":
+                args = self._all_named(args)
             named = self._by_name.decode(args)
             return tuple(getattr(named, field) for field in named.__struct_fields__)
         except (msgspec.DecodeError, plain.Malformed, UnicodeDecodeError, RecursionError, IndexError):
             raise Refusal("bad-arguments", f"{self.signature} does not take {_shape(args)}") from None
+
+    def _all_named(self, args: bytes) -> bytes:
+        """The same arguments with those given by position under their names."""
+        given: Any = plain.decode(args)
+        placed, places = given.pop("", None) if isinstance(given, dict) else None, self._places
+        if (
+            not isinstance(placed, list)
+            or len(placed) > len(places)
+            or not given.keys().isdisjoint(places[: len(placed)])
+        ):
+            raise plain.Malformed("given twice, or too many")
+        return plain.encode({**dict(zip(places, placed, strict=False)), **given})
 
 
 class Operations(NamedTuple):
