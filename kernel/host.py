@@ -31,17 +31,20 @@ from .applied import NOTHING, Answer, Applied, MachineStatus
 from .calls import NOWHERE, Calls, Reached
 from .catalog import Catalog
 from .machine import Origin, Plain, Refusal, SessionId, StateMachine
+from .paxos.ballot import Slot
 from .paxos.quorum import Configuration
 from .stop import StopReplica
 from .system import NAMES, PLUGINS
 from .system.digests import Divergence
 from .system.loaded import Halt, Loaded
-from .system.session import Session
+from .system.session import Session, SessionEvent
 from .wire import plain
 from .wire.batch import CHUNK_HEAD, PLACE_BYTES, UnknownVersion, batch_head, request_head
 
 if TYPE_CHECKING:
     from random import Random
+
+__all__ = ["Answer", "Applied", "MachineHost", "MachineMissing", "MachineStatus", "SessionEvent"]
 
 HISTORY_BYTES_MAX: Final = 256 << 20
 """Bytes of log kept behind the last snapshot that :meth:`MachineHost.imaged` told of; beyond, the host takes one
@@ -66,14 +69,17 @@ _questions: Final = msgspec.msgpack.Decoder(_Question)
 
 
 class _History:
-    """Where the present state came from: a snapshot (None: an empty cell) and the slots applied since."""
+    """Where the present state came from: a snapshot at a slot (None: an empty cell) and the slots applied since."""
 
-    def __init__(self, source: Source | None, slots: Iterable[tuple[int, bytes | Configuration]] = ()) -> None:
+    def __init__(
+        self, slot: int, source: Source | None, slots: Iterable[tuple[Slot, bytes | Configuration]] = ()
+    ) -> None:
+        self.slot: Final = slot
         self.source: Final = source
         self.slots = list(slots)
         self.bytes = sum(len(value) for _, value in self.slots if isinstance(value, bytes))
 
-    def add(self, slot: int, value: bytes | Configuration) -> None:
+    def add(self, slot: Slot, value: bytes | Configuration) -> None:
         self.slots.append((slot, value))
         if isinstance(value, bytes):
             self.bytes += len(value)
@@ -96,7 +102,7 @@ class MachineHost:
         self.cell: Final = cell
         self.catalog: Final = catalog
         self.origin: Final = origin
-        self.slot = 0
+        self.slot = Slot(0)
         """The last slot applied."""
         self.malformed = 0
         """Batches that did not come out even: what could not be read of them is void."""
@@ -104,7 +110,7 @@ class MachineHost:
         """(member, machine) -> (incarnation, sequence) of the last chunk applied. Live; read only."""
         self._random = random
         self._calls = Calls(cell, catalog, origin, random, self._good, until)
-        self._history = _History(None)
+        self._history = _History(0, None)
 
     @property
     def index(self) -> int:
@@ -123,7 +129,7 @@ class MachineHost:
 
     # ---------------------------------------------------------------- applying the log
 
-    def apply(self, slot: int, payload: bytes) -> Applied:
+    def apply(self, slot: Slot, payload: bytes) -> Applied:
         """Apply a batch.
 
         What cannot be read of it (which no correct leader proposes) is void, on every replica alike.
@@ -266,7 +272,7 @@ class MachineHost:
 
     # ---------------------------------------------------------------- membership and empty slots
 
-    def configured(self, slot: int, configuration: Configuration) -> None:
+    def configured(self, slot: Slot, configuration: Configuration) -> None:
         """A change of membership took effect; slot 0: the founding one."""
         assert slot > self.slot or slot == 0, f"slot {slot} comes after {self.slot}"
         self._history.add(slot, configuration)
@@ -276,7 +282,7 @@ class MachineHost:
         self._calls.plugins.retain(members)
         self._calls.digests.retain(members)
 
-    def skipped(self, slot: int) -> None:
+    def skipped(self, slot: Slot) -> None:
         """A slot without effect was chosen."""
         assert slot > self.slot, f"slot {slot} comes after {self.slot}"
         self.slot = slot
@@ -457,7 +463,7 @@ class MachineHost:
             raise
         except Exception as error:
             raise image.SnapshotDamaged(f"{type(error).__name__}: {error}") from error
-        self._history = _History(source)
+        self._history = _History(self.slot, source)
 
     def _restore(self, reader: image.Reader) -> None:
         head, chains = reader.head
@@ -485,10 +491,11 @@ class MachineHost:
         if restored != list(self._calls.machines):
             raise image.SnapshotDamaged(f"the snapshot holds the machines {restored}, not {list(self._calls.machines)}")
 
-    def imaged(self, slot: int, source: Source) -> None:
-        """A snapshot of this host at `slot` is durable, and `source` reads it until the next call. Then the log up to
+    def imaged(self, slot: Slot, source: Source) -> None:
+        """A snapshot of this cell at `slot` is durable, and `source` reads it until the next call. Then the log up to
         there need not be kept here any more for the sake of machines that halt."""
-        self._history = _History(source, [item for item in self._history.slots if item[0] > slot])
+        if slot >= self._history.slot:
+            self._history = _History(slot, source, [item for item in self._history.slots if item[0] > slot])
 
     def _image_myself(self) -> None:
         """Nobody tells of snapshots: take one, so that memory is bounded."""

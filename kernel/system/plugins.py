@@ -33,7 +33,8 @@ class Plugins(StateMachine):
     def __init__(self, catalog: Catalog, membership: Membership) -> None:
         self._catalog = catalog
         self._membership = membership
-        self._next = FIRST_LOADED
+        self.next_number = FIRST_LOADED
+        """What the next machine gets; numbers below were given, to machines that may be unloaded."""
         self.announced: dict[int, dict[str, int]] = {}
         self.machines: dict[int, Loaded] = {}
         self.names: dict[str, Loaded] = {}
@@ -61,13 +62,13 @@ class Plugins(StateMachine):
             raise Refusal("bad-name", "a machine's name is [a-z][a-z0-9-]*, up to 64 long, and none of the cell's own")
         if name in self.names:
             raise Refusal("already-loaded", f"there is a machine {name}")
-        if len(self.machines) >= MACHINES_MAX or self._next > NUMBER_MAX:
+        if len(self.machines) >= MACHINES_MAX or self.next_number > NUMBER_MAX:
             limits = f"{MACHINES_MAX} machines at a time, numbered up to {NUMBER_MAX}"
             raise Refusal("too-many-machines", f"the cell may run {limits}")
         agreed = self._agreed(code, version)
-        number = self._next
+        number = self.next_number
         loaded = Loaded(number, name, code, agreed, self._make(code, agreed), system=False)
-        self._next += 1
+        self.next_number += 1
         self.machines[number] = self.names[name] = loaded
         commit.ask(Load(loaded))
         return number
@@ -124,7 +125,7 @@ class Plugins(StateMachine):
     @property
     def next_number(self) -> int:
         """The number that the next machine will get."""
-        return self._next
+        return self.next_number
 
     def retain(self, members: Collection[int]) -> None:
         """Only these are in the cell now."""
@@ -133,7 +134,7 @@ class Plugins(StateMachine):
 
     def snapshot(self) -> Plain:
         return [
-            self._next,
+            self.next_number,
             [[member, versions] for member, versions in sorted(self.announced.items())],
             [
                 [m.number, m.name, m.code, m.version, m.chain, None if m.halt is None else m.halt.image()]
@@ -148,7 +149,7 @@ class Plugins(StateMachine):
             MissingPlugin: the code of one is missing here.
         """
         fields: Any = state
-        self._next, announced, machines = fields
+        self.next_number, announced, machines = fields
         self.announced = {member: versions for member, versions in announced}
         for number, name, code, agreed, chain, halt in machines:
             kind = self._catalog.find(code, agreed)

@@ -112,30 +112,30 @@ def pack_chunk(machine: int, member: int, incarnation: int, sequence: int, body:
     return CHUNK_HEAD.pack(PLACE_BYTES + len(body), machine, member, incarnation, sequence) + body
 
 
-def chunk_head(data: bytes, offset: int = 0) -> Chunk:
-    """The chunk that starts at byte `offset` of `data`.
+def chunk_head(run: bytes, offset: int = 0) -> Chunk:
+    """The chunk that starts at byte `offset` of `run`.
 
     Raises:
-        Malformed: it does not fit into `data`.
+        Malformed: it does not fit into `run`.
     """
     try:
-        length, machine, member, incarnation, sequence = CHUNK_HEAD.unpack_from(data, offset)
+        length, machine, member, incarnation, sequence = CHUNK_HEAD.unpack_from(run, offset)
     except struct.error:
         raise Malformed(f"a chunk's head is cut at byte {offset}") from None
     end = offset + 4 + length
-    if length < PLACE_BYTES or end > len(data):
+    if length < PLACE_BYTES or end > len(run):
         raise Malformed(f"the chunk at byte {offset} has a length of {length}")
     return Chunk(machine, member, incarnation, sequence, offset, end, offset + CHUNK_HEAD.size)
 
 
-def iter_chunks(data: bytes, offset: int = 0) -> Iterator[Chunk]:
-    """The chunks that lie back to back in `data` from byte `offset` on.
+def iter_chunks(run: bytes, offset: int = 0) -> Iterator[Chunk]:
+    """The chunks that lie back to back in `run` from byte `offset` on.
 
     Raises:
         Malformed: at the first that does not fit; those before it have been yielded.
     """
-    while offset < len(data):
-        chunk = chunk_head(data, offset)
+    while offset < len(run):
+        chunk = chunk_head(run, offset)
         yield chunk
         offset = chunk.end
 

@@ -52,16 +52,16 @@ def encode(value: Plain) -> bytes:
         raise NotPlain(str(error)) from None
 
 
-def decode(data: bytes, limit: int = LIMIT) -> Plain:
-    """The value that `data` holds, whole.
+def decode(encoded: bytes, limit: int = LIMIT) -> Plain:
+    """The value that `encoded` holds, whole.
 
     Raises:
         Malformed: it is cut, has something behind it, holds what is not plain data, or is longer than `limit` bytes.
     """
-    if len(data) > limit:
-        raise Malformed(f"{len(data)} bytes, but {limit} are allowed")
+    if len(encoded) > limit:
+        raise Malformed(f"{len(encoded)} bytes, but {limit} are allowed")
     try:
-        value: Plain = _decoder.decode(data)
+        value: Plain = _decoder.decode(encoded)
     except RecursionError:
         raise Malformed(f"nested deeper than {DEPTH_MAX}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
