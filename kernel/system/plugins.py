@@ -122,11 +122,6 @@ class Plugins(StateMachine):
 
     # ---------------------------------------------------------------- the host's side
 
-    @property
-    def next_number(self) -> int:
-        """The number that the next machine will get."""
-        return self.next_number
-
     def retain(self, members: Collection[int]) -> None:
         """Only these are in the cell now."""
         for member in [m for m in self.announced if m not in members]:
