@@ -90,7 +90,7 @@ async def _queried(
 ) -> Plain:
     """The machine has no such command: it may be a query."""
     try:
-        return await session.query(machine, name, *args, timeout=timeout, **named)
+        return await session.query(machine, name, *args, timeout=timeout, **named)  # type: ignore[arg-type]
     except Refusal as refusal:
         if refusal.code != "unknown-query":
             raise

@@ -19,7 +19,7 @@ from . import control, local
 from .command import AT, Command, Complaint, Exit
 
 if TYPE_CHECKING:
-    from .supervisor import Supervisor
+    from .supervisor import Supervisor, SupervisorReactor
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +142,7 @@ def _supervise(directory: Path, cell: local.LocalCell, *, temporary: bool, as_js
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    supervisor = Supervisor(reactor, directory, cell, tell)
+    supervisor = Supervisor(cast("SupervisorReactor", reactor), directory, cell, tell)
     wrong: list[BaseException] = []
 
     async def work() -> None:

@@ -7,12 +7,9 @@ It starts on whatever its directory holds; nothing has to be initialized first. 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import local
 from .command import Command, Complaint, Exit
@@ -106,26 +103,32 @@ def _listening(client: str) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.supervised:
-        _die_with_parent()
     config = configuration(options)
     # The reactor is installed by its first import, so it is imported only by who runs it.
     from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner, textFileLogObserver
 
-    return run_service(reactor, config, watch_input=options.supervised)
+    from ..server.config import BadConfiguration
+    from ..server.service import make_replica_service
+    from ..stop import StopReplica
+    from ..storage.errors import StorageError
+    from .parent import live_with_parent
 
-
-def run_service(reactor: Any, config: ReplicaConfig, *, watch_input: bool) -> int:
-    """Run the replica until a signal stops it, or it cannot go on."""
-    raise NotImplementedError
-
-
-def _die_with_parent() -> None:
-    """Leave the terminal's process group, so that its Ctrl-C reaches the supervisor alone, and go when that goes."""
-    os.setpgid(0, 0)
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    if options.supervised:
+        live_with_parent(reactor)
+    service = make_replica_service(config, reactor)  # type: ignore[arg-type]
+    try:
+        service.startService()
+    except (BadConfiguration, StopReplica, StorageError) as error:
+        raise Complaint(str(error)) from None
+    except OSError as error:
+        raise Complaint(f"{error.filename or config.directory}: {error.strerror or error}") from None
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    if service.failure is not None:
+        raise Complaint(service.failure)
+    return Exit.DONE
 
 
 COMMAND = Command("replica", "run one replica in the foreground", _configure, _run)

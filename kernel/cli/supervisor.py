@@ -15,13 +15,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime, IReactorUNIX
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -42,8 +42,25 @@ POLL: Final = 0.05
 LOG_BYTES_MAX: Final = 8 << 20
 
 
-class SupervisorReactor(IReactorProcess, IReactorTime, IReactorUNIX, Protocol):  # type: ignore[misc]
-    """What of Twisted's reactor is needed here."""
+class SupervisorReactor(Protocol):
+    """What of Twisted's reactor is needed here, out of IReactorProcess, IReactorTime and IReactorUNIX."""
+
+    def spawnProcess(
+        self,
+        processProtocol: ProcessProtocol,
+        executable: str,
+        args: Sequence[str],
+        env: Mapping[str, str] | None,
+        path: str | None,
+        *,
+        childFDs: Mapping[int, int | str],
+    ) -> IProcessTransport: ...
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
+
+    def listenUNIX(self, address: str, factory: Factory[Any], *, mode: int) -> object: ...
 
 
 class _State(enum.Enum):
@@ -149,7 +166,7 @@ class Supervisor:
     def start(self) -> str:
         """Start every replica and listen for orders; returns the control socket's path."""
         self._control = _control_path()
-        self.reactor.listenUNIX(self._control, _OrdersFactory(self), mode=0o600)  # type: ignore[arg-type]
+        self.reactor.listenUNIX(self._control, _OrdersFactory(self), mode=0o600)
         for each in self._replicas:
             each.start()
         return self._control
@@ -246,7 +263,7 @@ class Supervisor:
                 if answer["serving"]:
                     return answer
                 last = "it follows no leader"
-            await deferLater(self.reactor, POLL)
+            await deferLater(cast(IReactorTime, self.reactor), POLL)
         raise Complaint(
             f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {last}",
             f"read {replica_directory(self.directory, index) / 'log'}; a cell needs a majority of its replicas running",

@@ -54,9 +54,9 @@ def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, CUT_OFF)
     _say("Quorate keeps a small group of replicas (a 'cell') in agreement. Let us see one at work.")
-    with tempfile.TemporaryDirectory(prefix="quorate-tour-", ignore_cleanup_errors=True) as folder:
-        with _cell(folder) as cell:
-            asyncio.run(_tour(cell))
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="quorate-tour-", ignore_cleanup_errors=True))
+        asyncio.run(_tour(stack.enter_context(_cell(folder))))
     _say("", f"That was the tour: {time.monotonic() - began:.0f} seconds. Next: docs/tutorial/first-machine.rst")
     return Exit.DONE
 
@@ -117,7 +117,7 @@ class _Tour:
             "",
             f"2. Through the ZooKeeper port of replica {self.others[0]['index']}, {self._kind} wrote {WRITES} nodes.",
             f"   Through the native protocol a counter was raised to {self._counted}, and a lock was granted with the",
-            f"   fencing token {token}. Each answer came after two disks had it.",
+            f"   fencing token {self._token}. Each answer came after two disks had it.",
         )
 
     async def kill_the_leader(self) -> None:
@@ -145,7 +145,7 @@ class _Tour:
         missing = [path for path, value in acknowledged.items() if self.client.get(path) != value]
         _check(not missing, f"acknowledged nodes are missing: {missing}")
         _check(len(acknowledged) == total, f"{len(acknowledged)} of {total} writes were acknowledged")
-        stored = await self.session.query("counters", "get", _COUNTER, timeout=_PATIENCE)
+        stored = _number(await self.session.query("counters", "get", _COUNTER, timeout=_PATIENCE))
         _check(stored == self._counted == total, f"the counter is {stored}, but was raised {total} times")
         held = await self.session.query("locks", "check", _LOCK, self._token, timeout=_PATIENCE)
         _check(held is True, "the lock did not survive the leader")

@@ -6,7 +6,7 @@ from twisted.application.service import ServiceMaker
 
 quorate = ServiceMaker(
     "Quorate replica",
-    "quorate.kernel.cli.twist",
+    "quorate.kernel.server.tap",
     "One replica of a Quorate cell, a Multi-Paxos coordination service.",
     "quorate",
 )

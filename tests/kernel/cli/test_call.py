@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from quorate.kernel.cli.call import parsed, shown
 from quorate.kernel.cli.command import Complaint, Exit
 from quorate.kernel.machine import Plain

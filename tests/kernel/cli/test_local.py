@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 
 import pytest
-
 from quorate.kernel.cli import local
 from quorate.kernel.cli.command import Complaint
 from quorate.kernel.cli.local import LocalCell, Running
@@ -36,9 +35,8 @@ def test_a_damaged_file_is_a_complaint(tmp_path: Path) -> None:
 
 def test_a_folder_is_run_once(tmp_path: Path) -> None:
     """Two supervisors cannot run the same cell; the next may when the first has gone."""
-    with local.held(tmp_path):
-        with pytest.raises(Complaint, match="running already"), local.held(tmp_path):
-            pass
+    with local.held(tmp_path), pytest.raises(Complaint, match="running already"), local.held(tmp_path):
+        pass
     with local.held(tmp_path):
         pass
 

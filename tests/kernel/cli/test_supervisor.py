@@ -1,0 +1,210 @@
+"""A local cell of real processes: what scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.cell
+
+
+def status(quorate: Any, at: str) -> dict[str, Any]:
+    """What ``quorate status --json`` says."""
+    done = quorate("status", "--json", "--at", at)
+    assert done.stdout.count("\n") == 1, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(what: Any, seconds: float = 20) -> None:
+    """Poll until `what()` is true."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_life_of_a_cell(new_cell: Any, quorate: Any) -> None:
+    """One line of JSON; orders do what they say; a killed replica returns and a stopped one does not; the data survives."""
+    cell = new_cell("--replicas", "3")
+    facts = cell.facts
+    assert set(facts) == {"cell", "dir", "leader", "replicas"}
+    assert [set(each) for each in facts["replicas"]] == [{"index", "id", "pid", "client", "zookeeper", "dir"}] * 3
+    assert [(each["index"], each["id"]) for each in facts["replicas"]] == [(0, 1), (1, 2), (2, 3)]
+    assert all(alive(each["pid"]) for each in facts["replicas"])
+    assert facts["leader"] in (1, 2, 3)
+    assert quorate("call", "counters.add", "kept", "5", "--at", cell.at).stdout == "5\n"
+
+    cell.order("stop", 0)
+    assert not alive(facts["replicas"][0]["pid"])
+    found = status(quorate, cell.at)
+    assert found["replicas"][0]["role"] == "down"
+    assert found["failures_tolerated"] == 0
+
+    # Longer than the pause before a dead replica is started again: the stopped one must still be down after it.
+    cell.order("kill", 1)
+    assert not alive(facts["replicas"][1]["pid"])
+    cell.order("start", 1)
+    wait_until(lambda: status(quorate, cell.at)["leader"] is not None)
+    found = status(quorate, cell.at)
+    assert found["replicas"][0]["role"] == "down"
+    assert found["replicas"][1]["pid"] != facts["replicas"][1]["pid"]
+    assert quorate("call", "counters.add", "kept", "--at", cell.at).stdout == "6\n"
+    cell.order("start", 0)
+    wait_until(lambda: status(quorate, cell.at)["failures_tolerated"] == 1)
+
+    assert cell.stop() == ""
+    assert cell.process.returncode == 0
+    again = new_cell()
+    assert again.facts["cell"] == facts["cell"]
+    assert again.clients == cell.clients
+    assert quorate("call", "counters.get", "kept", "--at", again.at).stdout == "6\n"
+
+
+def test_a_replica_that_dies_is_started_again_after_a_second(new_cell: Any, quorate: Any) -> None:
+    """kill -9 from outside: back by itself, not at once."""
+    cell = new_cell("--replicas", "1")
+    pid = cell.facts["replicas"][0]["pid"]
+    killed = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "starts again" in cell.log.read_text())
+
+    def back() -> bool:
+        done = quorate("status", "--json", "--at", cell.at)
+        return done.returncode == 0 and json.loads(done.stdout)["replicas"][0]["pid"] not in (None, pid)
+
+    wait_until(back)
+    assert time.monotonic() - killed > 0.9
+
+
+def test_a_paused_replica(new_cell: Any, quorate: Any) -> None:
+    """The others go on without it, and it follows again afterwards."""
+    cell = new_cell()
+    paused = cell.facts["leader"] - 1
+    cell.order("pause", paused)
+    others = ",".join(each for index, each in enumerate(cell.clients) if index != paused)
+    assert quorate("call", "counters.add", "x", "--at", others, "--timeout", "20").stdout == "1\n"
+    assert status(quorate, others)["replicas"][paused]["role"] == "down"
+    cell.order("resume", paused)
+    wait_until(lambda: status(quorate, others)["failures_tolerated"] == 1)
+
+
+def test_no_quorum_is_exit_status_1(new_cell: Any, quorate: Any) -> None:
+    """With two of three stopped, status still answers, says so, and exits with 1."""
+    cell = new_cell()
+    cell.order("stop", 0)
+    cell.order("stop", 2)
+    wait_until(lambda: quorate("status", "--at", cell.clients[1]).returncode == 1)
+    done = quorate("status", "--at", cell.clients[1])
+    assert "NO QUORUM" in done.stdout
+    found = json.loads(quorate("status", "--json", "--at", cell.clients[1]).stdout)
+    assert found["leader"] is None
+    refused = quorate("call", "counters.add", "x", "--at", cell.clients[1], "--timeout", "1")
+    assert refused.returncode in (1, 3)
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_a_killed_parent_leaves_no_orphan(new_cell: Any) -> None:
+    """kill -9 of ``cell run``: every replica goes, a paused one too, and the cell can be run again."""
+    cell = new_cell()
+    cell.order("pause", 1)
+    cell.process.kill()
+    cell.process.wait()
+    wait_until(lambda: not any(alive(each["pid"]) for each in cell.facts["replicas"]))
+    assert new_cell().facts["cell"] == cell.facts["cell"]
+
+
+def test_complaints_say_what_to_do(new_cell: Any, quorate: Any, tmp_path: Path) -> None:
+    """Wrong uses end with words and a status, never with a traceback."""
+    cell = new_cell("--replicas", "1")
+    folder = str(cell.directory)
+    for words, says in [
+        (["cell", "run", "--dir", folder], "running already"),
+        (["cell", "run", "--dir", str(tmp_path / "new"), "--replicas", "99"], "1 to 9"),
+        (["cell", "stop", "7", "--dir", folder], "counted from 0"),
+        (["cell", "stop", "0", "--dir", str(tmp_path / "nowhere")], "no cell"),
+        (["status", "--at", "tcp:127.0.0.1:1"], "refused"),
+        (["status", "--at", "nonsense"], "nonsense"),
+        (["status", "--at", "tcp:" + cell.zookeepers[0], "--timeout", "2"], "127.0.0.1"),
+        (["status"], "--at"),
+        (["call", "counters", "--at", cell.at], "MACHINE.COMMAND"),
+        (["call", "nobody.add", "--at", cell.at], "nobody"),
+        (["call", "counters.nothing", "--at", cell.at], "compare_and_set"),
+        (["call", "counters.add", "x", "much", "--at", cell.at], "add("),
+        (["plugin", "load", "not-there", "--at", cell.at], "install"),
+        (["plugin", "unload", "not-there", "--at", cell.at], "not-there"),
+        (["journal", "dump", str(tmp_path / "nowhere")], "nowhere"),
+        (["replica", "--dir", folder], "--index"),
+        (["replica", "--config", str(tmp_path / "nowhere.toml")], "nowhere.toml"),
+    ]:
+        done = quorate(*words)
+        assert done.returncode in (1, 2), words
+        assert says in done.stderr, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_taken_port_is_named(new_cell: Any, quorate: Any) -> None:
+    """Somebody else on one of the ports: said before anything is started."""
+    cell = new_cell("--replicas", "1")
+    cell.stop()
+    port = int(cell.zookeepers[0].rpartition(":")[2])
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        done = quorate("cell", "run", "--dir", str(cell.directory))
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+
+
+def test_refusals_are_exit_status_2(shared_cell: Any, quorate: Any) -> None:
+    """What the machine refuses is told apart from what went wrong."""
+    done = quorate("call", "counters.add", "", "--at", shared_cell.at)
+    assert done.returncode == 2
+    assert "bad-arguments" in done.stderr
+    assert done.stdout == ""
+
+
+def test_plugins_come_and_go(new_cell: Any, quorate: Any) -> None:
+    """A machine is loaded into the running cell under a name, used, listed and unloaded."""
+    cell = new_cell("--replicas", "3", "--machine", "locks")
+    assert quorate("call", "tallies.add", "x", "--at", cell.at).returncode == 2
+    assert quorate("plugin", "load", "counters", "--name", "tallies", "--at", cell.at).returncode == 0
+    assert quorate("call", "tallies.add", "x", "4", "--at", cell.at).stdout == "4\n"
+    listed = json.loads(quorate("plugin", "list", "--json", "--at", cell.at).stdout)
+    assert [(each["name"], each["code"]) for each in listed] == [("locks", "locks"), ("tallies", "counters")]
+    assert quorate("plugin", "unload", "tallies", "--at", cell.at).returncode == 0
+    assert quorate("call", "tallies.add", "x", "--at", cell.at).returncode == 2
+
+
+def test_journal_of_a_stopped_replica(new_cell: Any, quorate: Any) -> None:
+    """verify finds it sound; dump shows records; a flipped byte is found."""
+    cell = new_cell("--replicas", "1")
+    quorate("call", "counters.add", "x", "--at", cell.at)
+    cell.stop()
+    folder = cell.facts["replicas"][0]["dir"]
+    verified = quorate("journal", "verify", folder)
+    assert verified.returncode == 0, verified.stdout
+    assert len(quorate("journal", "dump", folder).stdout.splitlines()) > 3
+    journal = max((each for each in Path(folder).rglob("*") if each.is_file()), key=lambda each: each.stat().st_size)
+    content = bytearray(journal.read_bytes())
+    content[5000] ^= 0xFF
+    journal.write_bytes(content)
+    assert quorate("journal", "verify", folder).returncode == 1
