@@ -1,0 +1,31 @@
+"""Serve fronts on a fake cell: ``serve_fake.py REPLICAS [option=value ...]`` prints the ports once they are open, then runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_cell import FakeCell
+from quorate.plugins.znodes.front import ZooKeeperFront
+
+
+def main() -> None:
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet import reactor
+
+    options = dict(word.split("=", 1) for word in sys.argv[2:])
+    cell = FakeCell(reactor, int(sys.argv[1]), tick_ms=max(int(options.get("tick", "2000")) // 4, 50))
+    fronts = [ZooKeeperFront(seat, reactor, "tcp:0", options) for seat in cell.seats]
+    for front in fronts:
+        front.startService()
+    sys.stdout.write(",".join(f"127.0.0.1:{front.port()}" for front in fronts) + "\n")
+    sys.stdout.flush()
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

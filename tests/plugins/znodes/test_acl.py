@@ -1,0 +1,76 @@
+"""Access control lists: what a client's list becomes, and what a list grants."""
+
+from __future__ import annotations
+
+import pytest
+from quorate.plugins.znodes import acl
+from quorate.plugins.znodes.acl import OPEN, Entry
+from quorate.plugins.znodes.protocol import Err, Fault, Right
+
+HERE = (b"ip", b"10.1.2.3")
+ANN = acl.digest_identity(b"ann:secret")
+
+
+def listed(*items: tuple[int, bytes | None, bytes | None]) -> bytes:
+    return acl.packed(Entry(*item) for item in items)
+
+
+def test_digest_is_the_originals() -> None:
+    """user:password becomes what the original makes of it (the value is from a running ZooKeeper)."""
+    assert acl.digest_identity(b"u:p") == (b"digest", b"u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=")
+
+
+def test_open_list_is_one_object() -> None:
+    """Identity tells the open list apart, however it came in."""
+    assert acl.settled(bytes(bytearray(OPEN)), ()) is OPEN
+    assert acl.settled(listed((31, b"world", b"anyone"), (31, b"world", b"anyone")), ()) is OPEN
+
+
+def test_auth_becomes_what_was_proved() -> None:
+    """Scheme auth stands for the client's proofs; an address is none."""
+    assert acl.entries(acl.settled(listed((3, b"auth", b"")), (HERE, ANN))) == (Entry(3, *ANN),)
+    with pytest.raises(Fault) as refused:
+        acl.settled(listed((3, b"auth", b"")), (HERE,))
+    assert refused.value.err == Err.INVALID_ACL
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (1, b"nosuch", b"x"), (1, b"world", b"someone"), (1, b"digest", b"nocolon"), (1, b"digest", b"a:b:c"),
+        (1, b"ip", b"10.0.0.0/99"), (1, b"ip", b"here"), (1, None, b"x"), (1, b"ip", None),
+    ],
+)  # fmt: skip
+def test_invalid_entries(entry: tuple[int, bytes | None, bytes | None]) -> None:
+    """An unknown scheme or an impossible id is refused."""
+    with pytest.raises(Fault):
+        acl.settled(listed(entry), (HERE,))
+
+
+def test_empty_and_null_lists_are_refused() -> None:
+    """There is no node without a list."""
+    for empty in (b"\0\0\0\0", b"\xff\xff\xff\xff"):
+        with pytest.raises(Fault):
+            acl.settled(empty, ())
+
+
+def test_rights() -> None:
+    """A list grants by world, by proof, by address and by network, bit by bit; super may everything."""
+    mine = listed((1, b"world", b"anyone"), (2, *ANN), (4, b"ip", b"10.1.2.3"), (8, b"ip", b"10.1.0.0/16"))
+    stranger = (b"ip", b"192.168.0.1")
+    assert acl.permits(mine, Right.READ, (stranger,))
+    assert not acl.permits(mine, Right.WRITE, (stranger,))
+    assert acl.permits(mine, Right.WRITE, (stranger, ANN))
+    assert acl.permits(mine, Right.CREATE, (HERE,))
+    assert not acl.permits(mine, Right.CREATE, ((b"ip", b"10.1.2.4"),))
+    assert acl.permits(mine, Right.DELETE, ((b"ip", b"10.1.2.4"),))
+    assert acl.permits(mine, Right.READ | Right.ADMIN, (stranger,))
+    assert not acl.permits(mine, Right.ADMIN, (HERE, ANN))
+    assert acl.permits(mine, Right.ADMIN, (HERE, acl.SUPER))
+    assert acl.permits(listed((1, b"ip", b"fe80::/10")), Right.READ, ((b"ip", b"fe80::1"),))
+
+
+def test_hashes_are_masked() -> None:
+    """Without the ADMIN right one sees who, not the hash."""
+    shown = acl.entries(acl.masked(listed((31, *ANN), (1, b"world", b"anyone"))))
+    assert shown == (Entry(31, b"digest", b"ann:x"), Entry(1, b"world", b"anyone"))

@@ -1,0 +1,419 @@
+"""The machine: against the model, and one by one where the model does not reach."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import wire
+from model import Model
+from quorate.kernel.machine import Origin, SessionId
+from quorate.plugins.znodes import chunks, jute
+from quorate.plugins.znodes.acl import digest_identity
+from quorate.plugins.znodes.machine import SWEEP_MS, UNUSED_MS, ZnodesMachine
+from quorate.plugins.znodes.protocol import Err, Event, Mode, Op
+from quorate.plugins.znodes.tree import content_of, family_of
+from wire import Bench, create, frame, path_version, put, reply, results, several
+
+NAMES = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/p", "/zookeeper/z")
+steps = st.one_of(
+    st.tuples(
+        st.just("create"),
+        st.sampled_from(NAMES),
+        st.none() | st.binary(max_size=3),
+        st.sampled_from((0, 7, 8)),
+        st.booleans(),
+    ),
+    st.tuples(st.just("delete"), st.sampled_from(NAMES), st.integers(-1, 2)),
+    st.tuples(st.just("put"), st.sampled_from(NAMES), st.none() | st.binary(max_size=3), st.integers(-1, 2)),
+    st.tuples(st.just("check"), st.sampled_from(NAMES), st.integers(-1, 2)),
+)
+programs = st.lists(
+    st.one_of(steps, st.tuples(st.just("multi"), st.lists(steps, max_size=4)), st.just(("end",))), max_size=40
+)
+
+
+def request(step: tuple[Any, ...]) -> tuple[int, bytes]:
+    """The type and body that ask for a step of the model; owner 7 and 8 mean ephemeral."""
+    kind, path, *rest = step
+    path = path.encode()
+    if kind == "create":
+        data, owner, sequential = rest
+        return Op.CREATE, create(
+            path, data, (Mode.EPHEMERAL if owner else 0) | (Mode.PERSISTENT_SEQUENTIAL if sequential else 0)
+        )
+    if kind == "put":
+        return Op.SET_DATA, put(path, *rest)
+    return (Op.DELETE if kind == "delete" else Op.CHECK), path_version(path, *rest)
+
+
+def oracle(machine: ZnodesMachine) -> int:
+    """The digest from scratch."""
+    nodes = [node for path, node in machine.tree.nodes.items() if path]
+    total = sum(content_of(node) + family_of(node) for node in nodes)
+    return (total + hash((machine.zxid, len(machine.sessions)))) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def owned(step: tuple[Any, ...], session: int) -> tuple[Any, ...]:
+    """The step as the session does it."""
+    return (*step[:3], session if step[3] else 0, step[4]) if step[0] == "create" else step
+
+
+@settings(max_examples=150, deadline=None)
+@given(programs)
+def test_machine_is_the_model(program: list[tuple[Any, ...]]) -> None:
+    """Random programs of two sessions leave the machine, a replica without answers and one restored from an image as the model says:
+    every outcome, every Stat, every child, the digest from scratch."""
+    bench, silent, model = Bench(), Bench(answers=False), Model()
+    for each in (bench, silent):
+        each.open(7)
+        each.open(8)
+    model.zxid = 2
+    session = 7
+    for step in program:
+        session = 15 - session
+        for each in (bench, silent):
+            each.wall += 1
+        if step[0] == "end":
+            for each in (bench, silent):
+                each.end(session)
+                each.open(session)
+            model.end(session)
+            model.zxid += 1
+            continue
+        if step[0] == "multi":
+            step = ("multi", [owned(each, session) for each in step[1]])
+            body = several(*(request(each) for each in step[1]))
+            op = Op.MULTI
+        else:
+            step = owned(step, session)
+            op, body = request(step)
+        expected = model.apply(step, bench.wall)
+        found = bench.call(session, op, body)
+        silent.chunk((session, frame(1, op, body)))
+        assert found.zxid == model.zxid
+        if step[0] == "multi":
+            codes = [
+                int.from_bytes(rest, "big", signed=True) for kind, _, rest in results(found.body) if kind == Op.ERROR
+            ]
+            if isinstance(expected, int):
+                assert len(codes) == len(step[1])
+                assert [code for code in codes if code not in (0, Err.RUNTIME_INCONSISTENCY)] == [expected]
+            else:
+                assert not codes
+        else:
+            assert found.err == (expected if isinstance(expected, int) else 0)
+            if step[0] == "create" and not found.err:
+                assert found.body[4:].decode() == expected
+        assert bench.machine.digest() == silent.machine.digest() == oracle(bench.machine)
+    restored = ZnodesMachine()
+    restored.restore_chunks(bench.machine.snapshot_chunks(), 1)
+    assert restored.digest() == bench.machine.digest() == oracle(restored)
+    for machine in (bench.machine, restored):
+        nodes = machine.tree.nodes
+        assert {path.decode() for path in nodes if path} == set(model.nodes)
+        bench.machine = machine
+        for path, node in model.nodes.items():
+            assert bench.stat(path.encode()) == model.stat(path), path
+            assert nodes[path.encode()].value == node.data
+            assert sorted(nodes[path.encode()].children or ()) == [name.encode() for name in model.children(path)]
+        assert machine.tree.size == sum(len(node.data or b"") for node in model.nodes.values())
+    assert restored.tree.ephemerals == silent.machine.tree.ephemerals
+
+
+def test_sequence_numbers_count_creates_only() -> None:
+    """A deletion does not give a number back, a failed multi does (ZOOKEEPER-1624), and the counter wraps as 32 bits do."""
+    bench = Bench()
+    s = bench.open(1)
+    bench.call(s, Op.CREATE, create(b"/q"))
+    names = [bench.call(s, Op.CREATE, create(b"/q/n-", b"", 2)).body[4:] for _ in range(2)]
+    assert names == [b"/q/n-0000000000", b"/q/n-0000000001"]
+    bench.call(s, Op.DELETE, path_version(names[1]))
+    failed = bench.call(
+        s, Op.MULTI, several((Op.CREATE, create(b"/q/n-", b"", 2)), (Op.DELETE, path_version(b"/none")))
+    )
+    assert failed.err == 0
+    assert bench.call(s, Op.CREATE, create(b"/q/n-", b"", 2)).body[4:] == b"/q/n-0000000002"
+    bench.machine.tree.nodes[b"/q"].creates = 2**31 - 1
+    assert bench.call(s, Op.CREATE, create(b"/q/n-", b"", 2)).body[4:] == b"/q/n-2147483647"
+    assert bench.call(s, Op.CREATE, create(b"/q/n-", b"", 2)).body[4:] == b"/q/n--2147483648"
+
+
+def test_failing_multi_is_answered_as_the_original_does() -> None:
+    """Zeros before the culprit, its code, RUNTIME_INCONSISTENCY behind; no error in the head."""
+    bench = Bench()
+    s = bench.open(1)
+    bench.call(s, Op.CREATE, create(b"/keep", b"x"))
+    body = several(
+        (Op.CREATE, create(b"/m")),
+        (Op.SET_DATA, put(b"/keep", b"y")),
+        (Op.DELETE, path_version(b"/nope")),
+        (Op.CREATE, create(b"/n")),
+    )
+    before = bench.machine.digest()
+    found = bench.call(s, Op.MULTI, body)
+    assert found.err == 0
+    assert [(kind, err) for kind, err, _ in results(found.body)] == [(-1, 0), (-1, 0), (-1, -101), (-1, -2)]
+    bench.machine.zxid -= 1
+    assert bench.machine.digest() == before
+
+
+def test_multi_sees_its_own_steps_and_shares_one_zxid() -> None:
+    """Later steps see earlier ones; all carry the same transaction number; results have the documented shapes."""
+    bench = Bench()
+    s = bench.open(1)
+    body = several(
+        (Op.CREATE2, create(b"/m", b"1")),
+        (Op.CREATE, create(b"/m/c", b"", 3)),
+        (Op.CHECK, path_version(b"/m", 0)),
+        (Op.SET_DATA, put(b"/m", b"2", 0)),
+        (Op.CREATE_CONTAINER, create(b"/box", b"", 4)),
+        (Op.DELETE, path_version(b"/m/c0000000000")),
+    )
+    found = bench.call(s, Op.MULTI, body)
+    assert [kind for kind, _, _ in results(found.body)] == [15, 1, 13, 5, 15, 2]
+    stat = bench.stat(b"/m")
+    assert {stat["czxid"], stat["mzxid"], stat["pzxid"]} == {found.zxid}
+    assert not bench.machine.tree.ephemerals
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        several((Op.GET_DATA, wire.path_watch(b"/")), (Op.CREATE, create(b"/x"))),
+        several((Op.CREATE, create(b"/x")))[:-12],
+        several((Op.CREATE, create(b"/x")), (Op.DELETE, b"\xff\xff\xff\xff\0\0\0\0")),
+        b"",
+    ],
+)
+def test_malformed_multi_changes_nothing(body: bytes) -> None:
+    """Reads among writes, a cut list and a null path: MARSHALLING_ERROR before anything is done."""
+    bench = Bench()
+    s = bench.open(1)
+    assert bench.call(s, Op.MULTI, body).err == Err.MARSHALLING_ERROR
+    assert b"/x" not in bench.machine.tree.nodes
+    assert bench.machine.zxid == 2
+
+
+def test_sessions_are_checked() -> None:
+    """A session attached elsewhere is told so, one that is gone as well; neither changes anything."""
+    bench = Bench()
+    s = bench.open(1)
+    moved = bench.chunk((s, frame(5, Op.CREATE, create(b"/x"))), origin=Origin(2, 1))
+    assert reply(moved[0])[:3] == (5, 1, Err.SESSION_MOVED)
+    bench.sessions[SessionId(s)] = Origin(1, 2)
+    assert reply(bench.chunk((s, frame(5, Op.CREATE, create(b"/x"))))[0]).err == Err.SESSION_MOVED
+    assert bench.call(99, Op.CREATE, create(b"/x")).err == Err.SESSION_EXPIRED
+    assert b"/x" not in bench.machine.tree.nodes
+
+
+def test_close_within_a_chunk() -> None:
+    """closeSession removes the ephemerals in one transaction at once, refuses what follows, and the kernel's later word changes nothing."""
+    bench = Bench()
+    s, other = bench.open(1), bench.open(2)
+    for path in (b"/e1", b"/e2"):
+        bench.call(s, Op.CREATE, create(path, b"", Mode.EPHEMERAL))
+    answers = bench.chunk(
+        (s, frame(1, Op.CLOSE_SESSION) + frame(2, Op.CREATE, create(b"/late"))),
+        (other, frame(1, Op.CREATE, create(b"/e1", b"", Mode.EPHEMERAL))),
+        (s, frame(3, Op.CREATE, create(b"/later"))),
+    )
+    assert [reply(each).err for each in answers] == [0, -112, 0, -112]
+    assert [reply(each).zxid for each in answers] == [5, 5, 6, 6]
+    assert bench.machine.zxid == 6
+    assert s not in bench.sessions
+    assert bench.stat(b"/e1")["ephemeral_owner"] == other
+    assert b"/e2" not in bench.machine.tree.nodes
+
+
+def test_sessions_of_other_faces_do_not_count() -> None:
+    """Only sessions of this face consume transaction numbers and may write here."""
+    bench = Bench()
+    bench.open(5, face="native")
+    assert bench.machine.zxid == 0
+    assert bench.call(5, Op.CREATE, create(b"/x")).err == Err.SESSION_EXPIRED
+    bench.end(5)
+    assert bench.machine.zxid == 0
+
+
+def test_containers_go_when_emptied() -> None:
+    """A container lives until it has had children and has none; one never used goes after a while; what is occupied stays."""
+    bench = Bench()
+    s = bench.open(1)
+    for path in (b"/used", b"/unused", b"/full"):
+        assert bench.call(s, Op.CREATE_CONTAINER, create(path, b"", Mode.CONTAINER)).err == 0
+    for path in (b"/used/c", b"/full/c"):
+        bench.call(s, Op.CREATE, create(path))
+    bench.pass_time(SWEEP_MS)
+    assert b"/used" in bench.machine.tree.nodes
+    bench.call(s, Op.DELETE, path_version(b"/used/c"))
+    zxid = bench.machine.zxid
+    bench.pass_time(SWEEP_MS)
+    nodes = bench.machine.tree.nodes
+    assert b"/used" not in nodes
+    assert {b"/unused", b"/full"} <= nodes.keys()
+    assert bench.machine.zxid == zxid + 1
+    assert bench.stat(b"/full")["ephemeral_owner"] == 0
+    bench.pass_time(UNUSED_MS)
+    assert b"/unused" not in nodes
+    assert b"/full" in nodes
+
+
+def test_time_to_live() -> None:
+    """A node goes when neither it nor a child changed for its time; a change renews it; without the option there are none."""
+    bench = Bench()
+    s = bench.open(1)
+    assert bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t", 5000)).err == 0
+    assert (
+        bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/n-", 5000, Mode.TTL_SEQUENTIAL)).body[4:18]
+        == b"/n-0000000001\0"
+    )
+    bench.pass_time(4000)
+    bench.call(s, Op.SET_DATA, put(b"/t", b"again"))
+    bench.pass_time(2500)
+    assert b"/t" in bench.machine.tree.nodes
+    assert b"/n-0000000001" not in bench.machine.tree.nodes
+    bench.pass_time(5000)
+    assert b"/t" not in bench.machine.tree.nodes
+    assert not bench.timers
+    for bad in (0, -1, 2**40):
+        assert bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t", bad)).err == Err.BAD_ARGUMENTS
+    bench.allow = chunks.Allow.NOTHING
+    assert bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t", 5000)).err == Err.UNIMPLEMENTED
+
+
+def test_rights_travel_with_the_command() -> None:
+    """A list is enforced by the identities in the chunk; deleting needs the right on the parent."""
+    bench = Bench()
+    s = bench.open(1)
+    ann = (*wire.HERE, digest_identity(b"ann:pw"))
+    mine = [{"perms": 31, "scheme": b"auth", "id": b""}]
+    assert bench.call(s, Op.CREATE, create(b"/m", b"", 0, mine)).err == Err.INVALID_ACL
+    assert bench.call(s, Op.CREATE, create(b"/m", b"", 0, mine), who=ann).err == 0
+    assert bench.call(s, Op.SET_DATA, put(b"/m", b"1")).err == Err.NO_AUTH
+    assert bench.call(s, Op.CREATE, create(b"/m/c")).err == Err.NO_AUTH
+    assert bench.call(s, Op.SET_ACL, wire.set_acl(b"/m", wire.WORLD)).err == Err.NO_AUTH
+    assert bench.call(s, Op.CHECK, path_version(b"/m")).err == Err.NO_AUTH
+    assert bench.call(s, Op.CREATE, create(b"/m/c"), who=ann).err == 0
+    assert bench.call(s, Op.DELETE, path_version(b"/m/c")).err == Err.NO_AUTH
+    assert bench.call(s, Op.SET_ACL, wire.set_acl(b"/m", wire.WORLD, 0), who=ann).err == 0
+    assert bench.call(s, Op.SET_ACL, wire.set_acl(b"/m", wire.WORLD, 0), who=ann).err == Err.BAD_VERSION
+    assert bench.stat(b"/m")["aversion"] == 1
+    assert bench.machine.digest() == oracle(bench.machine)
+
+
+@pytest.mark.parametrize(
+    ("op", "body", "err"),
+    [
+        (Op.CREATE, create(b""), -8), (Op.CREATE, create(b"a"), -8), (Op.CREATE, create(b"/a/"), -101),
+        (Op.CREATE, create(b"/p/"), -8), (Op.CREATE, create(b"//a"), -8), (Op.CREATE, create(b"/a/../b"), -101),
+        (Op.CREATE, create(b"/p/."), -8), (Op.CREATE, create(b"/\1"), -8), (Op.CREATE, create(b"/\xff\xfe"), -8),
+        (Op.CREATE, create(b"/f", b"", 9), -8), (Op.CREATE, create(b"/"), -110), (Op.CREATE, create(b"/p"), -110),
+        (Op.CREATE, create(b"/\0/x"), -8), (Op.DELETE, path_version(b"/"), -8), (Op.DELETE, path_version(b"/zookeeper"), -8),
+        (Op.DELETE, path_version(b"x"), -8), (Op.DELETE, path_version(b"/none"), -101), (Op.DELETE, path_version(b"/p", 3), -103),
+        (Op.SET_DATA, put(b"/p/", b""), -8), (Op.SET_DATA, put(b"/none", b""), -101), (Op.SET_DATA, put(b"/p", b"", 9), -103),
+        (Op.SET_DATA, put(b"/zookeeper/config", b""), -102), (Op.SET_ACL, wire.set_acl(b"x", wire.WORLD), -8),
+        (Op.SET_ACL, wire.set_acl(b"/p", []), -114), (Op.RECONFIG, b"", -123), (Op.CREATE, b"\0\0\0\5/x", -5),
+        (Op.SET_DATA, b"\xff\xff\xff\xff", -5), (Op.SET_DATA, b"\xff\xff\xff\xf9/", -5),
+    ],
+)  # fmt: skip
+def test_refusals(op: int, body: bytes, err: int) -> None:
+    """Each refusal has the original's code, consumes a transaction number and changes nothing."""
+    bench = Bench()
+    s = bench.open(1)
+    bench.call(s, Op.CREATE, create(b"/p"))
+    before = bench.machine.tree.sum
+    found = bench.call(s, op, body)
+    assert (found.err, found.zxid, found.body) == (err, 3, b"")
+    assert bench.machine.tree.sum == before
+
+
+def test_events_in_order_and_none_from_a_failed_multi() -> None:
+    """The observer hears of each change once, in order; of a multi only when it is known to have succeeded."""
+    bench = Bench()
+    s = bench.open(1)
+    seen: list[tuple[Event, bytes]] = []
+    bench.machine.observer = lambda event, path, acl, parent: seen.append((event, path))
+    bench.call(s, Op.CREATE, create(b"/e", b"", Mode.EPHEMERAL))
+    bench.call(s, Op.SET_DATA, put(b"/e", b"1"))
+    bench.call(s, Op.MULTI, several((Op.CREATE, create(b"/x")), (Op.DELETE, path_version(b"/none"))))
+    bench.call(s, Op.MULTI, several((Op.CREATE, create(b"/x")), (Op.DELETE, path_version(b"/x"))))
+    bench.end(s)
+    assert seen == [
+        (Event.CREATED, b"/e"),
+        (Event.DATA_CHANGED, b"/e"),
+        (Event.CREATED, b"/x"),
+        (Event.DELETED, b"/x"),
+        (Event.DELETED, b"/e"),
+    ]
+
+
+def test_pauses_call_the_reader_in_place() -> None:
+    """At a pause the reader is asked, on the replica that wants answers only, with the tree as it is at that place."""
+    bench = Bench()
+    s = bench.open(1)
+    seen = []
+
+    def read(number: int) -> bytes:
+        seen.append(
+            (number, b"/a" in bench.machine.tree.nodes, b"/b" in bench.machine.tree.nodes, len(bench.machine.answers))
+        )
+        return b"read"
+
+    bench.machine.reader = read
+    frames = frame(1, Op.CREATE, create(b"/a")) + chunks.pause(42) + frame(2, Op.CREATE, create(b"/b"))
+    answers = bench.chunk((s, frames))
+    assert seen == [(42, True, False, 1)]
+    assert answers[1] == b"read"
+    assert bench.machine.answered == 3
+    bench.answers = False
+    bench.chunk((s, chunks.pause(43)))
+    assert len(seen) == 1
+    bench.answers = True
+    assert bench.chunk((77, chunks.pause(44))) == [b""]
+
+
+def test_null_and_empty_values_differ() -> None:
+    """A null value is kept as such and has length 0; the digest tells it from an empty one."""
+    bench, other = Bench(), Bench()
+    for each, value in ((bench, None), (other, b"")):
+        each.call(each.open(1), Op.CREATE, create(b"/n", value))
+    assert bench.machine.tree.nodes[b"/n"].value is None
+    assert bench.stat(b"/n") == other.stat(b"/n")
+    assert bench.machine.digest() != other.machine.digest()
+
+
+def test_damaged_images_are_refused() -> None:
+    """What was not written by snapshot_chunks is a ValueError, never a half-restored machine in use."""
+    bench = Bench()
+    bench.call(bench.open(1), Op.CREATE, create(b"/n", b"x" * 100))
+    pieces = list(bench.machine.snapshot_chunks())
+    for bad in ([], pieces[:1], [b"x", *pieces[1:]], [*pieces[:-1], pieces[-1][:-1]], [*pieces[:-1], pieces[-1][3:]]):
+        with pytest.raises(ValueError, match="damaged"):
+            ZnodesMachine().restore_chunks(bad, 1)
+
+
+def test_plain_snapshot_is_the_same_image() -> None:
+    """The two ways to take a snapshot agree."""
+    bench = Bench()
+    bench.call(bench.open(1), Op.CREATE, create(b"/n"))
+    again = ZnodesMachine()
+    again.restore(bench.machine.snapshot(), 1)
+    assert again.digest() == bench.machine.digest()
+
+
+def test_stats_are_as_declared() -> None:
+    """A setData's answer is a Stat, a create2's a path and a Stat."""
+    bench = Bench()
+    s = bench.open(1)
+    made = bench.call(s, Op.CREATE2, create(b"/n", b"abc"))
+    assert made.body[:6] == b"\0\0\0\2/n"
+    assert jute.Stat.parse(made.body[6:]).length == 3
+    assert jute.Stat.parse(bench.call(s, Op.SET_DATA, put(b"/n", b"")).body).version == 1
