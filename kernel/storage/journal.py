@@ -232,13 +232,17 @@ class Journal:
             if self._position + batch.size <= self._size:
                 content = self._encode(batch, self._position)
                 self._put(content)
+                rolled = False
             else:
                 self._roll(batch)
+                rolled = True
             self._position = aligned(self._position + batch.size)
             self._written = batch.standing
             self.durable = batch.upto
             self._full = False
             self._mark(Stop.RUNNING)
+            if rolled:
+                self._marks.sync()  # so that a segment that goes missing is missed
         except OSError as error:
             raise self._fail(error, self._file.path) from error
         finally:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .layout import ALIGNMENT, PAGE, Mark, Owner, SegmentHeader, aligned
+from .layout import ALIGNMENT, PAGE, TRAILER, Mark, Owner, SegmentHeader, aligned
+from .marks import Stop
 from .reading import Batch, Content, find_header, last_nonzero, may_be_torn, read_batch, read_run
 from .replay import Replay, describe
 
@@ -51,6 +52,7 @@ class Scanner:
         self._number: int | None = None
         self._position = 0
         self._end_unknown = False
+        self._last_word = mark is not None and mark.stop == Stop.CLOSED  # nothing was written after the mark
 
     def segment(self, number: int, path: str, content: Content, header: SegmentHeader | None, newest: bool) -> Tail:
         """Walk one segment. `header` None: it is unreadable. `newest`: there is no later one."""
@@ -68,15 +70,16 @@ class Scanner:
             raw = raw[: header.size]
         seed = self._owner.seed(number)
         position, last, broken = PAGE, 0, header is None
-        torn = False
+        torn = doubtful = False
         while True:
             run = self._run(raw, position, seed)
             if run is not None:
                 last, position = run
+                doubtful = False
             batch = read_batch(raw, position, seed)
             if batch is not None and batch.whole:
                 self._batch(batch, path)
-                last, position = position, aligned(batch.end)
+                last, position, doubtful = position, aligned(batch.end), False
                 continue
             behind = find_header(raw, batch.end if batch else position + ALIGNMENT, seed)
             if batch is not None and (not newest or batch.end <= certified or behind is not None):
@@ -87,17 +90,26 @@ class Scanner:
                 if mark is not None and mark.end == certified:
                     self._replay.reach(mark.standing)
                     self.chain, self.record = mark.chain, mark.upto + 1
+                    doubtful = TRAILER not in raw[certified - len(TRAILER) - ALIGNMENT : certified]
                 else:
                     self.chain = None
-                position, broken = certified, True
+                position, last, broken = certified, 0, True
             elif batch is None and behind is not None:
                 self._hole(path, position, behind)
                 position = behind
             else:
                 break
         if newest:
-            position, torn, odd = self._end(path, position, raw, batch, content, header, certified)
-            broken = broken or odd
+            size = header.size if header is not None else PAGE
+            if doubtful or len(raw) < size or any(end > position for _, end in content.unreadable):
+                if batch is not None:
+                    self._batch(batch, path)
+                    position = aligned(batch.end)
+                self._unsure(path, position, raw, content, doubtful)
+                broken = True
+            else:
+                position, torn, odd = self._end(path, position, raw, batch)
+                broken = broken or odd
         self._position = position
         return Tail(position, last if last >= certified else 0, torn, broken)
 
@@ -118,6 +130,9 @@ class Scanner:
                 f"byte {here[1]} of segment {here[0]}",
             )
             self.chain, self.record = mark.chain, mark.upto + 1
+            if not self._last_word:
+                replay.reach(mark.standing)
+                self._unknown(f"what followed byte {there[1]} of segment {there[0]}")
         if there >= here and not self._end_unknown:
             replay.reach(mark.standing)
         else:
@@ -181,35 +196,35 @@ class Scanner:
         self._replay.gap(where)
         self.findings.append(Finding(text))
 
-    def _end(
-        self,
-        path: str,
-        position: int,
-        raw: bytes,
-        batch: Batch | None,
-        content: Content,
-        header: SegmentHeader | None,
-        certified: int,
-    ) -> tuple[int, bool, bool]:
+    def _unknown(self, where: str) -> None:
+        """Records may have followed that no mark tells of."""
+        self._end_unknown = True
+        self._replay.gap(where)
+
+    def _unsure(self, path: str, position: int, raw: bytes, content: Content, doubtful: bool) -> None:
+        """The newest segment is cut or unreadable, or the damage that reaches up to the newest mark may reach beyond
+        it.
+
+        Where a zero can be read right behind the last batch no batch was lost: the next would begin there.
+        """
+        readable = position < len(raw) and not any(start <= position < end for start, end in content.unreadable)
+        what = f"{path} cannot be read to its end" if not doubtful else f"{path} is empty from byte {position} on"
+        if self._last_word or (readable and not doubtful and last_nonzero(raw, position) < 0):
+            self.findings.append(Finding(f"{what}; nothing was written there"))
+        else:
+            self.findings.append(Finding(f"{what}; whether more was written is unknown"))
+            self._unknown(f"{path} at offset {position}")
+
+    def _end(self, path: str, position: int, raw: bytes, batch: Batch | None) -> tuple[int, bool, bool]:
         """The newest segment has no whole batch at `position` and none behind: (position, torn, broken)."""
-        short = header is not None and len(raw) < header.size
-        unread = any(end > position for _, end in content.unreadable)
         last = last_nonzero(raw, position)
-        if short or unread:
-            what = f"is cut to {len(raw)} bytes" if short else "cannot be read to its end"
-            if certified == position and last < 0:
-                self.findings.append(Finding(f"{path} {what}; everything that was synced is there"))
-            else:
-                self._end_unknown = True
-                self._damage(f"{path} {what}; whether records followed is unknown", f"{path} at offset {position}")
-            return position, False, True
         if last < 0:
             return position, False, False
         if self._marks_whole and may_be_torn(raw, position, batch):
             self.findings.append(
                 Finding(
-                    f"{path}: bytes {position} to {last + 1} are a write that a crash interrupted; nothing in it "
-                    "was acknowledged, it is cut off",
+                    f"{path}: bytes {position} to {last + 1} are a write that a crash interrupted; nothing in it was "
+                    "acknowledged, it is cut off",
                     damage=False,
                 )
             )
@@ -217,6 +232,6 @@ class Scanner:
         if batch is not None:
             self._batch(batch, path)
             return aligned(batch.end), False, True
-        self._end_unknown = True
         self._damage(f"{path}: bytes {position} to {last + 1} are damaged", f"{path} at offset {position}")
+        self._end_unknown = True
         return position, False, True
