@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from random import Random
 
-PAUSE_MIN: Final = 0.02
+PAUSE_MIN: Final = 0.03
 PAUSE_MAX: Final = 3.0
 HINTS_MAX: Final = 2
 """Hints followed in a row before the members are tried in turn again: two replicas may each believe that the other
@@ -64,7 +64,7 @@ class Route:
 
     def pause(self) -> float:
         """Seconds to let pass before the next attempt; more from call to call until :meth:`settled`."""
-        self._pause = min(PAUSE_MAX, self._random.uniform(PAUSE_MIN, max(PAUSE_MIN, self._pause * 3)))
+        self._pause = min(PAUSE_MAX, self._random.uniform(PAUSE_MIN, max(PAUSE_MIN, self._pause) * 3))
         return self._pause
 
     def settled(self) -> None:
