@@ -7,7 +7,6 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Kind, Value
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
