@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from ..client.aio import Target, parse
 from ..machine import Plain
@@ -45,19 +45,6 @@ def status(endpoint: str, timeout: float) -> Mapping[str, Plain]:
     except ValueError as error:
         raise NoAnswer(f"{endpoint} does not speak Quorate's client protocol: {error}") from None
     raise NoAnswer(f"{endpoint} closed the connection without an answer")
-
-
-def first_status(endpoints: Sequence[str], timeout: float) -> Mapping[str, Plain]:
-    """The first answer that any of `endpoints` gives. A Complaint with every reason if none does."""
-    reasons = []
-    for each in endpoints:
-        try:
-            return status(each, timeout)
-        except NoAnswer as no:
-            reasons.append(str(no))
-    raise Complaint(
-        "no replica answered: " + "; ".join(reasons), "check that the cell runs and that the port is a client port"
-    )
 
 
 def _connected(where: Target, timeout: float) -> socket.socket:

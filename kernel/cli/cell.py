@@ -77,6 +77,7 @@ def _run(options: argparse.Namespace) -> int:
         print(control.give(options.dir.absolute(), control.Order(options.verb), options.index, options.timeout))
         return Exit.DONE
     with _directory(options.dir) as directory, local.held(directory):
+        fresh = local.load(directory) is None
         cell = _cell(options, directory)
         busy = local.busy_ports(cell)
         if busy:
@@ -84,7 +85,9 @@ def _run(options: argparse.Namespace) -> int:
                 f"somebody listens on {', '.join(map(str, busy))}, which this cell needs",
                 "stop whoever it is (`ss -ltnp` shows them), or give another --port for a fresh cell",
             )
-        return _supervise(directory, cell, temporary=options.dir is None, as_json=options.json)
+        # In a cell that was there before somebody may have unloaded one.
+        awaited = cell.machines if fresh else ()
+        return _supervise(directory, cell, awaited, temporary=options.dir is None, as_json=options.json)
 
 
 @contextlib.contextmanager
@@ -129,7 +132,9 @@ def _cell(options: argparse.Namespace, directory: Path) -> local.LocalCell:
     return cell
 
 
-def _supervise(directory: Path, cell: local.LocalCell, *, temporary: bool, as_json: bool) -> int:
+def _supervise(
+    directory: Path, cell: local.LocalCell, awaited: tuple[str, ...], *, temporary: bool, as_json: bool
+) -> int:
     """Run the reactor until the cell is stopped."""
     # The reactor is installed by its first import, so it is imported only by who runs it.
     from twisted.internet import reactor
@@ -142,7 +147,7 @@ def _supervise(directory: Path, cell: local.LocalCell, *, temporary: bool, as_js
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    supervisor = Supervisor(cast("SupervisorReactor", reactor), directory, cell, tell)
+    supervisor = Supervisor(cast("SupervisorReactor", reactor), directory, cell, awaited, tell)
     wrong: list[BaseException] = []
 
     async def work() -> None:

@@ -29,7 +29,7 @@ class Exit(enum.IntEnum):
 class Complaint(Exception):
     """What was wrong and what to do, in words for the person at the keyboard; ends the command without a traceback."""
 
-    def __init__(self, what: str, advice: str = "", status: Exit = Exit.FAILED) -> None:
+    def __init__(self, what: str, advice: str = "", status: int = Exit.FAILED) -> None:
         super().__init__(what)
         self.what = what
         self.advice = advice

@@ -31,6 +31,8 @@ def _run(options: argparse.Namespace) -> int:
         report = verify(directory)
     except StorageError as error:
         raise Complaint(str(error), "name the directory in which a replica keeps its data") from None
+    except BrokenPipeError:
+        raise  # whoever reads our output, not the journal
     except OSError as error:
         raise Complaint(f"{error.filename or directory} cannot be read: {error.strerror}") from None
     for line in report.lines():

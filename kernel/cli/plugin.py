@@ -44,8 +44,9 @@ def default_name(code: str) -> str:
 
 def in_words(machines: list[dict[str, Any]]) -> list[str]:
     """The list of machines, a line each."""
+    width = max((len(each["name"]) for each in machines), default=0)
     return [
-        f"{each['name']}  version {each['version']}  of {each['code']}"
+        f"{each['name']:{width}}  version {each['version']}  of {each['code']}"
         + (f"  HALTED: {each['halted']}" if each["halted"] else "")
         for each in machines
     ]

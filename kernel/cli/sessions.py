@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..machine import Refusal
 from .command import Complaint, Exit, endpoints
@@ -15,9 +15,16 @@ from .command import Complaint, Exit, endpoints
 if TYPE_CHECKING:
     from ..client.live import Session
 
+NAME: Final = "quorate command"
+SILENCE: Final = 3.0
+"""Seconds of the session's time-out: short, so that a replica that hangs is soon given up for the next one."""
 
-def in_session(options: argparse.Namespace, work: Callable[[Session], Awaitable[int]]) -> int:
-    """Open a session with the cell that the options name, do `work`, close it; returns what `work` returned."""
+
+def in_session(
+    options: argparse.Namespace, work: Callable[[Session], Awaitable[int]], *, silence: float = SILENCE
+) -> int:
+    """Open a session with the cell that the options name, do `work`, close it; returns what `work` returned. `silence`
+    is the session's time-out in seconds."""
     import asyncio
 
     from ..client import errors
@@ -31,7 +38,7 @@ def in_session(options: argparse.Namespace, work: Callable[[Session], Awaitable[
         raise Complaint(str(bad), status=Exit.REFUSED) from None
 
     async def whole() -> int:
-        async with await connect(at, connect_timeout=options.timeout, name="quorate command") as session:
+        async with await connect(at, timeout=silence, connect_timeout=options.timeout, name=NAME) as session:
             return await work(session)
 
     try:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, Final, TypeAlias
 
 from . import ask
-from .command import Command, Exit, add_at, endpoints
+from .command import Command, Complaint, Exit, add_at, endpoints
 
 Facts: TypeAlias = Mapping[str, Any]
 """What a replica says of itself, or a cell's replicas joined: plain data that came over the wire."""
 
 PATIENCE: Final = 2.0
 """Seconds one replica has to answer; one that is paused takes them all."""
+_AT_ONCE: Final = 16
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -34,19 +35,33 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def gather(at: Sequence[str], timeout: float) -> Facts:
-    """Ask the whole cell. A Complaint if nobody answers."""
-    known = ask.first_status(at, timeout)
+    """Ask the whole cell, everybody at once, so that one that hangs costs `timeout` seconds and not more.
 
-    def one(endpoint: str) -> Facts | None:
+    Raises a Complaint if nobody answers."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        asked = {each: pool.submit(ask.status, each, timeout) for each in dict.fromkeys(at)}
+        known = next((each.result() for each in as_completed(asked.values()) if each.exception() is None), None)
+        if known is None:
+            raise _nobody(asked)
+        members: Sequence[Facts] = sorted(known["members"], key=lambda each: each["id"])  # type: ignore[arg-type]
+        for each in members:
+            if each["client"] not in asked:
+                asked[each["client"]] = pool.submit(ask.status, each["client"], timeout)
+        answers = [asked[each["client"]] for each in members]
+        return joined(known, members, [each.result() if each.exception() is None else None for each in answers])
+
+
+def _nobody(asked: Mapping[str, Future[Facts]]) -> Complaint:
+    """Nobody answered, and why. Anything but silence is raised as it is."""
+    reasons = []
+    for each in asked.values():
         try:
-            return ask.status(endpoint, timeout)
-        except ask.NoAnswer:
-            return None
-
-    members: Sequence[Facts] = sorted(known["members"], key=lambda each: each["id"])  # type: ignore[arg-type]
-    with ThreadPoolExecutor(max(1, len(members))) as pool:
-        answers = list(pool.map(one, [each["client"] for each in members]))
-    return joined(known, members, answers)
+            each.result()
+        except ask.NoAnswer as no:
+            reasons.append(str(no))
+    return Complaint(
+        f"no replica answered: {'; '.join(reasons)}", "check that the cell runs, and that it is a client port"
+    )
 
 
 def joined(known: Facts, members: Sequence[Facts], answers: Sequence[Facts | None]) -> Facts:
@@ -74,8 +89,14 @@ _COPIED: Final = ("pid", "role", "ballot", "lease_ms", "chosen", "applied", "ses
 def _row(index: int, member: Facts, answer: Facts | None, chosen: int) -> Facts:
     row: dict[str, Any] = {"index": index, "id": member["id"]}
     if answer is None:
-        return {**row, **dict.fromkeys(_COPIED), "role": "down", "lag": None}
-    return {**row, **{each: answer[each] for each in _COPIED}, "lag": max(0, chosen - answer["applied"])}
+        return {**row, **dict.fromkeys(_COPIED), "role": "down", "lag": None, "trouble": None}
+    trouble = answer["ailing"] or answer["full"] or answer["diverged"]
+    return {
+        **row,
+        **{each: answer[each] for each in _COPIED},
+        "lag": max(0, chosen - answer["applied"]),
+        "trouble": trouble,
+    }
 
 
 _COLUMNS: Final = ("index", "id", "role", "pid", "ballot", "lease_ms", "chosen", "applied", "lag", "sessions", "digest")
@@ -102,6 +123,7 @@ def in_words(cell: Facts) -> list[str]:
     plugins: Sequence[Facts] = next((each["plugins"] for each in rows if each["plugins"] is not None), [])
     lines.append("plugins: " + (", ".join(f"{each['name']} {each['version']}" for each in plugins) or "none"))
     lines += [f"HALTED: {each['name']}: {each['halted']}" for each in plugins if each.get("halted")]
+    lines += [f"TROUBLE: replica {each['index']}: {each['trouble']}" for each in rows if each["trouble"]]
     return lines
 
 

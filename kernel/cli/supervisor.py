@@ -13,6 +13,7 @@ import enum
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ STOP_PATIENCE: Final = 10.0
 """Seconds a replica has to end by itself before it is killed."""
 SERVE_PATIENCE: Final = 60.0
 POLL: Final = 0.05
+_ZOOKEEPER: Final = "znodes"
+"""The machine whose door a local cell opens on its first ports."""
 LOG_BYTES_MAX: Final = 8 << 20
 
 
@@ -143,14 +146,24 @@ class Supervised(ProcessProtocol):
 
 
 class Supervisor:
-    """The replicas of one local cell, together. `tell` takes a line for the person who watches."""
+    """The replicas of one local cell, together.
+
+    Arguments: `machines_awaited`, without which the cell does not count as serving; `tell` takes a line for the person
+    who watches.
+    """
 
     def __init__(
-        self, reactor: SupervisorReactor, directory: Path, cell: LocalCell, tell: Callable[[str], None]
+        self,
+        reactor: SupervisorReactor,
+        directory: Path,
+        cell: LocalCell,
+        machines_awaited: Sequence[str],
+        tell: Callable[[str], None],
     ) -> None:
         self.reactor = reactor
         self.directory = directory
         self.cell = cell
+        self.machines_awaited = machines_awaited
         self.environment = dict(os.environ)
         if cell.path:
             inherited = self.environment.get("PYTHONPATH")
@@ -173,11 +186,11 @@ class Supervisor:
 
     async def serving(self) -> list[Mapping[str, Plain]]:
         """Wait until every replica serves; returns what they say of themselves. A Complaint if one ended instead."""
-        found = [await self._serving(index) for index in range(self.cell.replicas)]
-        while len({each["leader"] for each in found}) > 1:  # a change of leader between the answers
+        while True:
             found = [await self._serving(index) for index in range(self.cell.replicas)]
-        self._served = True
-        return found
+            if len({each["leader"] for each in found}) == 1:  # no change of leader between the answers
+                self._served = True
+                return found
 
     async def stop(self) -> None:
         """End every process, gently if it lets itself."""
@@ -260,14 +273,27 @@ class Supervisor:
             except ask.NoAnswer as no:
                 last = str(no)
             else:
-                if answer["serving"]:
+                last = self._lacks(index, answer)
+                if not last:
                     return answer
-                last = "it follows no leader"
             await deferLater(cast(IReactorTime, self.reactor), POLL)
         raise Complaint(
             f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {last}",
             f"read {replica_directory(self.directory, index) / 'log'}; a cell needs a majority of its replicas running",
         )
+
+    def _lacks(self, index: int, answer: Mapping[str, Any]) -> str:
+        """What this replica lacks to serve; nothing, if it does."""
+        if not answer["serving"]:
+            return "it follows no leader"
+        loaded = {each["code"] for each in answer["plugins"]}
+        missing = [each for each in self.machines_awaited if each not in loaded]
+        if missing:
+            return f"{', '.join(missing)} not loaded"
+        host, _, port = self.cell.zookeeper(index).rpartition(":")
+        if _ZOOKEEPER in loaded and not _accepts(host, int(port)):
+            return f"nobody listens on {host}:{port}"
+        return ""
 
     def _stop(self, replica: Supervised) -> Deferred[None]:
         """End one process, by force if it does not go within STOP_PATIENCE."""
@@ -332,6 +358,15 @@ def _open_log(directory: Path) -> int:
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
         path.replace(directory / "log.1")
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _accepts(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection((host, port), 1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _last_line(path: Path) -> str:

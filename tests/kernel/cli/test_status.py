@@ -27,6 +27,9 @@ def said(member: int, role: str = "follower", **changes: Any) -> dict[str, Any]:
         "plugins": [{"name": "locks", "version": 1, "halted": None}],
         "digest": "9f",
         "members": MEMBERS,
+        "ailing": None,
+        "full": None,
+        "diverged": None,
         **changes,
     }
 
@@ -74,3 +77,11 @@ def test_a_halted_machine_is_shouted() -> None:
     halted = [{"name": "locks", "version": 1, "halted": "KeyError: 7 at command 9"}]
     answers = [said(1, "leader", plugins=halted), said(2, plugins=halted), said(3, plugins=halted)]
     assert "HALTED: locks: KeyError: 7 at command 9" in in_words(joined(answers[0], MEMBERS, answers))
+
+
+def test_a_replica_in_trouble_is_shouted() -> None:
+    """One that answers and does not vote says why."""
+    answers = [said(1, "leader"), said(2), said(3, ailing="the disk fails", serving=False)]
+    cell = joined(answers[0], MEMBERS, answers)
+    assert cell["failures_tolerated"] == 0
+    assert "TROUBLE: replica 2: the disk fails" in in_words(cell)
