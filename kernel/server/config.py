@@ -81,7 +81,7 @@ class Limits:
     backlog: int = 8 << 20
     snapshot_log: int = 32 << 20
     snapshot_slots: int = 200_000
-    retained_log: int = 64 << 20
+    retained_log: int = 16 << 20
     peer_queue: int = 64 << 20
     client_output: int = 16 << 20
     clients_max: int = 10_000
@@ -166,11 +166,12 @@ class ReplicaConfig:
     def node_options(self) -> node.Options:
         """The sizes of the node."""
         limits = self.limits
+        later = 100 + 20 * (self.member % 5)  # percent; so that not all replicas take their snapshots at one moment
         return node.Options(
             batch=limits.batch,
             backlog=limits.backlog,
-            snapshot_bytes=limits.snapshot_log,
-            snapshot_slots=limits.snapshot_slots,
+            snapshot_bytes=limits.snapshot_log * later // 100,
+            snapshot_slots=limits.snapshot_slots * later // 100,
         )
 
 

@@ -455,10 +455,8 @@ class LiveReplica:
             return
         before, self._was = self._was, at
         if before is None or at[1:3] != before[1:3]:
-            if core.leader is not None:
-                self._log.info(
-                    "member {leader} leads with ballot {ballot}", leader=core.leader, ballot=str(core.ballot)
-                )
+            if core.leader is not None and core.leader == core.ballot.member:
+                self._log.info("member {leader} leads, ballot {ballot}", leader=core.leader, ballot=str(core.ballot))
             for watcher in self.watchers:
                 watcher.leader_changed()
         if self.node.leading and not self._founding:

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from importlib.metadata import entry_points
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -25,11 +24,12 @@ from twisted.logger import Logger
 from ..catalog import Catalog
 from ..host import MachineHost
 from ..machine import Origin
-from ..paxos.ballot import MemberId
+from ..paxos.ballot import MemberId, Slot
 from ..storage.files import RealFileSystem
 from ..storage.recovery import Recovered, recover
 from .client_port import ClientPort
 from .config import ReplicaConfig
+from .discovery import make_catalog
 from .front import FrontMaker
 from .handle import FrontHandle
 from .replica import Clocks, LiveReplica
@@ -58,14 +58,16 @@ def make_replica_service(
     *,
     stopped: Callable[[str], None] | None = None,
     clocks: Clocks | None = None,
+    catalog: Catalog | None = None,
 ) -> ReplicaService:
     """The replica that `config` describes, not yet started.
 
     Args:
         stopped: called with the reason when the replica cannot go on; by default the reactor is stopped.
-        clocks: the machine's own unless given.
+        clocks: the computer's own unless given.
+        catalog: the machines that may be loaded; by default those installed and those the configuration allows.
     """
-    return ReplicaService(config, reactor, stopped, clocks or real_clocks())
+    return ReplicaService(config, reactor, stopped, clocks or real_clocks(), catalog)
 
 
 class ReplicaService(MultiService):
@@ -74,10 +76,15 @@ class ReplicaService(MultiService):
     _log = Logger()
 
     def __init__(
-        self, config: ReplicaConfig, reactor: ThreadedReactor, stopped: Callable[[str], None] | None, clocks: Clocks
+        self,
+        config: ReplicaConfig,
+        reactor: ThreadedReactor,
+        stopped: Callable[[str], None] | None,
+        clocks: Clocks,
+        catalog: Catalog | None,
     ) -> None:
-        super().__init__()
-        self.setName("quorate")
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.setName("quorate")  # type: ignore[no-untyped-call]
         self.config = config
         self.failure: str | None = None
         self.replica: LiveReplica | None = None
@@ -85,6 +92,7 @@ class ReplicaService(MultiService):
         self._reactor = reactor
         self._stopped = stopped
         self._clocks = clocks
+        self._catalog = catalog
         self._fronts: dict[str, IService] = {}
         self._makers = dict(_front_makers())
 
@@ -111,7 +119,7 @@ class ReplicaService(MultiService):
             else:
                 recovered.close()
             raise
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()
@@ -126,7 +134,7 @@ class ReplicaService(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Close the doors, then end the replica."""
-        fronts = super().stopService()
+        fronts: Deferred[Any] | None = super().stopService()  # type: ignore[no-untyped-call]
         return DeferredList([fronts] if fronts is not None else []).addBoth(lambda _: self._end())
 
     def _end(self) -> None:
@@ -140,14 +148,14 @@ class ReplicaService(MultiService):
             self._log.warn("{note}", note=note)
         owner = recovered.identity.owner
         origin = Origin(owner.member, recovered.identity.incarnation)
-        catalog = _catalog(self.config.allow)
+        catalog = make_catalog(self.config.allow) if self._catalog is None else self._catalog
 
         def new_host() -> MachineHost:
             return MachineHost(owner.cell, catalog, origin, Random)
 
         host = new_host()
         if recovered.snapshot is None:
-            host.configured(0, recovered.state.configuration)
+            host.configured(Slot(0), recovered.state.configuration)
         else:
             slot = recovered.snapshot.slot
 
@@ -187,7 +195,7 @@ class ReplicaService(MultiService):
             return
         loaded = {machine.name: machine.code for machine in replica.host.status() if machine.halted is None}
         for name in [name for name in self._fronts if name not in loaded]:
-            self._fronts.pop(name).disownServiceParent()
+            self._fronts.pop(name).disownServiceParent()  # type: ignore[no-untyped-call]
         for name, code in loaded.items():
             maker = self._makers.get(code)
             endpoint = None if maker is None else self.config.doors.get(maker.face)
@@ -196,7 +204,7 @@ class ReplicaService(MultiService):
             front = maker(FrontHandle(replica, maker.face), self._reactor, endpoint, {})
             self._fronts[name] = front
             try:
-                front.setServiceParent(self)
+                front.setServiceParent(self)  # type: ignore[no-untyped-call]
             except OSError as error:
                 replica.ail(f"the door {maker.face} at {endpoint} cannot be opened: {error}")
                 self._end_by_itself(f"{endpoint}: {error}")
@@ -210,20 +218,12 @@ class ReplicaService(MultiService):
         """Fronts ask when they need to know."""
 
 
-def _chunks(snapshots: Snapshots, slot: int) -> Iterator[bytes]:
-    reader = snapshots.open(cast(Any, slot))
+def _chunks(snapshots: Snapshots, slot: Slot) -> Iterator[bytes]:
+    reader = snapshots.open(slot)
     try:
         yield from reader.chunks()
     finally:
         reader.close()
-
-
-def _catalog(allow: Sequence[str]) -> Catalog:
-    classes = {point.name: point.load() for point in entry_points(group="quorate.plugins")}
-    for each in allow:
-        module, _, name = each.partition(":")
-        classes[each] = getattr(import_module(module), name)
-    return Catalog(classes)
 
 
 def _front_makers() -> Iterator[tuple[str, FrontMaker]]:
