@@ -284,6 +284,7 @@ class Connection:
                 node = nodes.get(buffer[at + 16 : stop - 1])
                 if (
                     node is not None
+                    and length > 12
                     and not buffer[stop - 1]
                     and int_at(buffer, at + 12)[0] == length - 13
                     and (node.acl is OPEN or op == _EXISTS or permits(node.acl, _READ, who))

@@ -11,7 +11,10 @@ from struct import error as StructError
 from typing import Final
 
 from .codec import INT, MULTI_HEADER, buffer_end, create_end
-from .protocol import Malformed, Op
+from .protocol import Malformed, Mode, Op
+
+_int = INT.unpack_from
+_CREATES: Final = frozenset((Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER))
 
 
 def _path(frame: bytes, at: int) -> int:
@@ -45,7 +48,6 @@ READS: Final[Mapping[int, Callable[[bytes, int], int]]] = {
 
 RESULTS: Final[Mapping[int, Op]] = {
     Op.CREATE: Op.CREATE,
-    Op.CREATE2: Op.CREATE2,
     Op.CREATE_CONTAINER: Op.CREATE2,
     Op.CREATE_TTL: Op.CREATE2,
     Op.DELETE: Op.DELETE,
@@ -70,7 +72,11 @@ def split(frame: bytes, at: int, allowed: Mapping[int, Callable[[bytes, int], in
             end = record_end(frame, at)
             if end > len(frame):
                 raise Malformed("record cut short")
-            steps.append((op, frame[at:end]))
+            record = frame[at:end]
+            if op in _CREATES:
+                # As in the original the flags decide what is created and so what its result looks like.
+                op = Op.CREATE_CONTAINER if _int(record, len(record) - 4)[0] == Mode.CONTAINER else Op.CREATE
+            steps.append((op, record))
             at = end
     except StructError:
         raise Malformed("multi cut short") from None

@@ -13,7 +13,7 @@ from . import acl, codec, jute, multi
 from .codec import INT, MULTI_END, MULTI_HEADER
 from .protocol import Err, Event, Fault, Malformed, Op, Right, WatchMode
 from .tree import Node, Tree, stat
-from .watches import Kind, Watcher, Watches, kinds, missed, notification
+from .watches import Kind, Watcher, Watches, kinds, missed, notification, with_ancestors
 
 
 class Client(Watcher, Protocol):
@@ -33,11 +33,15 @@ class Place(Protocol):
     def watches(self) -> Watches: ...
 
 
-def _get(place: Place, client: Client, frame: bytes, at: int = codec.HEAD) -> bytes:
-    path, watch = codec.path_watch(frame, at)
+def _get(place: Place, client: Client, frame: bytes) -> bytes:
+    path, watch = codec.path_watch(frame)
     node = place.tree.readable(path, client.identities)
     if watch:
         place.watches.add(Kind.DATA, path, client)
+    return _shown(node)
+
+
+def _shown(node: Node) -> bytes:
     value = node.value
     if value is None:
         return INT.pack(-1) + stat(node)
@@ -56,21 +60,25 @@ def _exists(place: Place, client: Client, frame: bytes) -> bytes:
     return stat(node)
 
 
-def _listed(place: Place, client: Client, frame: bytes, at: int) -> tuple[Node, bytes]:
-    path, watch = codec.path_watch(frame, at)
+def _listed(place: Place, client: Client, frame: bytes) -> Node:
+    path, watch = codec.path_watch(frame)
     node = place.tree.readable(path, client.identities)
     if watch:
         place.watches.add(Kind.CHILDREN, path, client)
-    return node, codec.vector(list(node.children or ()))
+    return node
+
+
+def _names(node: Node) -> bytes:
+    return codec.vector(list(node.children or ()))
 
 
 def _get_children(place: Place, client: Client, frame: bytes) -> bytes:
-    return _listed(place, client, frame, codec.HEAD)[1]
+    return _names(_listed(place, client, frame))
 
 
 def _get_children2(place: Place, client: Client, frame: bytes) -> bytes:
-    node, names = _listed(place, client, frame, codec.HEAD)
-    return names + stat(node)
+    node = _listed(place, client, frame)
+    return _names(node) + stat(node)
 
 
 def _get_acl(place: Place, client: Client, frame: bytes) -> bytes:
@@ -82,15 +90,18 @@ def _get_acl(place: Place, client: Client, frame: bytes) -> bytes:
 
 
 def _sync(place: Place, client: Client, frame: bytes) -> bytes:
-    """The connection has waited for everything that was committed when the request came."""
-    return codec.ustring(codec.path_only(frame))
+    """The connection has waited for everything that was committed when the request came. The path means nothing."""
+    return frame[codec.HEAD : codec.buffer_end(frame, codec.HEAD)]
 
 
 def _check_watches(place: Place, client: Client, frame: bytes) -> bytes:
     path, kind = codec.path_int(frame)
-    if not place.watches.has(path, client, kinds(kind)):
-        raise Fault(Err.NO_WATCHER)
-    return b""
+    watches = place.watches
+    if watches.has(path, client, kinds(kind)):
+        return b""
+    if any(watches.has(above, client, (Kind.RECURSIVE,)) for above in with_ancestors(path)):
+        return b""
+    raise Fault(Err.NO_WATCHER)
 
 
 def _remove_watches(place: Place, client: Client, frame: bytes) -> bytes:
@@ -111,14 +122,12 @@ def _add_watch(place: Place, client: Client, frame: bytes) -> bytes:
 
 
 def _multi_read(place: Place, client: Client, frame: bytes) -> bytes:
-    """Each item is answered on its own; together they show one moment."""
+    """Each item is answered on its own; together they show one moment. No watch is set, whatever the items say."""
     results = []
     for op, record in multi.split(frame, codec.HEAD, multi.READS):
         try:
-            if op == Op.GET_DATA:
-                body = _get(place, client, record, 0)
-            else:
-                body = _listed(place, client, record, 0)[1]
+            node = place.tree.readable(codec.path_watch(record, 0)[0], client.identities)
+            body = _shown(node) if op == Op.GET_DATA else _names(node)
             results.append(MULTI_HEADER.pack(op, False, 0) + body)
         except Fault as fault:
             results.append(multi.failed(fault.err))
@@ -156,7 +165,7 @@ def _rearm(place: Place, client: Client, record: Any) -> bytes:
 
 
 def _get_ephemerals(place: Place, client: Client, frame: bytes) -> bytes:
-    prefix = codec.path_only(frame)
+    prefix = frame[codec.HEAD + 4 : codec.buffer_end(frame, codec.HEAD)]
     owned = place.tree.ephemerals.get(client.session, ())
     return codec.vector([path for path in owned if path.startswith(prefix)])
 

@@ -293,7 +293,7 @@ class Tree:
     def put(self, path: bytes, value: bytes | None, version: int, who: Identities, zxid: int, now: int) -> Node:
         """Replace a node's data."""
         node = self.nodes.get(path)
-        if node is None:
+        if node is None or not path:
             raise _absent(path)
         if node.acl is not OPEN and not permits(node.acl, _WRITE, who):
             raise Fault(Err.NO_AUTH)
@@ -318,7 +318,7 @@ class Tree:
 
     def set_acl(self, path: bytes, acl: bytes, version: int, who: Identities) -> Node:
         """Replace a node's access control list."""
-        if path not in self.nodes and not paths.valid(path):
+        if not path or (path not in self.nodes and not paths.valid(path)):
             raise Fault(Err.BAD_ARGUMENTS)
         acl = settled(acl, who)
         node = self.nodes.get(path)
@@ -336,7 +336,7 @@ class Tree:
     def check(self, path: bytes, version: int, who: Identities) -> Node:
         """Hold a node's version against an expected one."""
         node = self.nodes.get(path)
-        if node is None:
+        if node is None or not path:
             raise _absent(path)
         if node.acl is not OPEN and not permits(node.acl, _READ, who):
             raise Fault(Err.NO_AUTH)

@@ -63,7 +63,7 @@ def notification(event: Event, path: bytes) -> bytes:
     return _HEAD.pack(24 + len(text), Xid.NOTIFICATION, _NO_ZXID, 0, event, STATE_CONNECTED) + text
 
 
-def _with_ancestors(path: bytes) -> Iterator[bytes]:
+def with_ancestors(path: bytes) -> Iterator[bytes]:
     """`path` and every path above it, up to the root."""
     while path != paths.ROOT:
         yield path
@@ -168,7 +168,7 @@ class Watches:
         if path in persistent:
             told.update(persistent[path])
         if recursive:
-            for place in _with_ancestors(path):
+            for place in with_ancestors(path):
                 told.update(recursive.get(place, ()))
         if event == Event.DELETED and path in children:
             self._take(Kind.CHILDREN, path, told)

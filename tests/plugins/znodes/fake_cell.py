@@ -1,7 +1,8 @@
-"""A cell without consensus: every replica's machine in one process, one list as the log. What the fronts' tests stand on.
+"""A cell without consensus: every replica's machine in one process, one list as the log. What the fronts' tests stand
+on.
 
-Commands are applied at the end of the reactor turn they came in, to the machine of every seat, which must then have equal digests.
-"""
+Commands are applied at the end of the reactor turn they came in, to the machine of every seat, which must then have
+equal digests."""
 
 from __future__ import annotations
 

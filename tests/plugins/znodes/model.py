@@ -1,4 +1,5 @@
-"""What a tree of znodes is, written for clarity: the reference the machine is held against. Slow, and copies whatever it likes."""
+"""What a tree of znodes is, written for clarity: the reference the machine is held against. Slow, and copies whatever
+it likes."""
 
 from __future__ import annotations
 

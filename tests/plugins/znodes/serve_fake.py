@@ -1,4 +1,5 @@
-"""Serve fronts on a fake cell: ``serve_fake.py REPLICAS [option=value ...]`` prints the ports once they are open, then runs."""
+"""Serve fronts on a fake cell: ``serve_fake.py REPLICAS [option=value ...]`` prints the ports once they are open,
+then runs."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def outcome(parse: Callable[[], Any]) -> Any:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(choice=st.data())
 def test_codec_is_jute(name: str, choice: st.DataObject) -> None:
-    """Each hand-written parser finds what the declaration finds: on the frame, on it with bytes behind, on each truncation and
-    with each byte changed."""
+    """Each hand-written parser finds what the declaration finds: on the frame, on it with bytes behind, on each
+    truncation and with each byte changed."""
     record, parse, fields, strategy = CASES[name]
     body = record.build(choice.draw(strategy))
     header = b"\0\0\0\1\0\0\0\2"

@@ -1,4 +1,5 @@
-"""Requests and replies for tests, built from the declarations in jute, and a machine to send them to without a network."""
+"""Requests and replies for tests, built from the declarations in jute, and a machine to send them to without a
+network."""
 
 from __future__ import annotations
 
