@@ -1,0 +1,632 @@
+"""One replica's process on one simulated machine: the real node, journal and snapshots, driven turn by turn.
+
+What a driver owes the core (see :mod:`..paxos.ready`) is done here one *effect* at a time: the append, each packet to a
+peer, each packet to a client, the write, the sync, what was waiting for it. Before every one of them the process can be
+made to die, or to be stopped for a while, so that every boundary between two effects is a place where a crash happens.
+
+Disk writes take simulated time, during which the process goes on. A process that dies leaves its disk as a real one
+would be found: after a kill with everything that it wrote, after a power cut with what was synced and some part of what
+was not. A stopped process does nothing, while its clock and its disk go on; what arrives meanwhile is read in one
+burst.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ..applied import Applied
+from ..host import MachineHost
+from ..machine import Origin
+from ..node import AnyMessage, Node
+from ..paxos.ballot import MemberId, Slot
+from ..paxos.messages import FetchSnapshot, Sender, SnapshotChunk
+from ..paxos.quorum import Configuration
+from ..paxos.ready import NOTHING, Ready, Record, Send
+from ..storage.errors import JournalFailed, JournalFull, SnapshotFailed, SnapshotMissing, StorageError
+from ..storage.journal import Batch, Journal
+from ..storage.memory import Crash, MemoryFileSystem
+from ..storage.recovery import Recovered, recover
+from ..storage.snapshots import SnapshotReceiver, Snapshots
+from ..system import SESSIONS
+from ..wire.batch import pack_request
+from .clock import MILLISECOND, Clock, Event
+from .port import Port
+
+if TYPE_CHECKING:
+    from .world import World
+
+DIRECTORY: Final = "/replica"
+EPOCH_MS: Final = 1_700_000_000_000
+"""What the time of day was at true time 0."""
+
+TURN: Final = 40
+"""Microseconds between the arrival of something and the end of the turn that takes it in."""
+RETRY_FULL: Final = 200 * MILLISECOND
+"""How soon a write is tried again after the disk was full."""
+PIECE: Final = 700
+"""Bytes of a snapshot in one message: small, so that small snapshots come in many."""
+
+
+class Stage(enum.Enum):
+    DOWN = "down"
+    RUNNING = "running"
+    PAUSED = "paused"
+    UNUSABLE = "unusable"
+    """Its disk was refused at the start: it needs to be replaced by a new member."""
+
+
+class Boundary(enum.Enum):
+    """The effects before which a process can be made to die or to stop."""
+
+    APPEND = "append"
+    WRITE = "write"
+    SYNC = "sync"
+    REPORT = "report"
+    """The write is durable; the core has not been told."""
+    SEND = "send"
+    SEND_AFTER = "send after sync"
+    REPLY = "reply"
+    SNAPSHOT = "snapshot"
+    """A step in writing or taking in a snapshot."""
+
+
+class Packet(NamedTuple):
+    """What one turn says to one member. `run` is the receiver's process for which it was meant: packets do not outlive
+    their connection. `messages` are values, or one string of frames."""
+
+    sender: Sender
+    run: int
+    messages: Sequence[AnyMessage] | bytes
+
+
+class Disk:
+    """A machine's disk and how fast it is. `sync` is the time of a write and its sync, in microseconds."""
+
+    def __init__(self, identity: bytes, random: Random, sync: int) -> None:
+        self.identity = identity
+        self.files = MemoryFileSystem(random)
+        self.sync = sync
+
+
+class _Waiting(NamedTuple):
+    """Messages that leave, and a number the core learns, when the journal is durable up to `record`."""
+
+    record: int
+    upto: int
+    after: tuple[Send, ...]
+
+
+class Run:
+    """What lives and dies with one run of the process."""
+
+    def __init__(self, recovered: Recovered, node: Node, port: Port) -> None:
+        self.incarnation = recovered.identity.incarnation
+        self.journal: Journal = recovered.journal
+        self.snapshots: Snapshots = recovered.snapshots
+        self.recovered = recovered
+        self.node = node
+        self.port = port
+        self.effects: deque[tuple[Boundary, Callable[[], None]]] = deque()
+        self.waiting: deque[_Waiting] = deque()
+        self.upto = 0
+        self.gathered: list[Record] = []  # appended, not yet being written
+        self.records: list[Record] = []  # those of `writing`
+        self.writing: Batch | None = None
+        self.written = False  # the disk is done with `writing`, and the process does not know yet
+        self.receiver: SnapshotReceiver | None = None
+        self.snapshotting = False
+        self.peers: dict[int, int] = {}  # the newest run heard of each member
+
+
+class Process:
+    """See the module's text. `member` is its id; `clock` is its machine's."""
+
+    def __init__(self, world: World, member: int, disk: Disk, clock: Clock, founding: Configuration) -> None:
+        self.member = MemberId(member)
+        self.disk = disk
+        self.clock = clock
+        self.stage = Stage.DOWN
+        self.founding = founding
+        self.run: Run | None = None
+        self.intact = True
+        """Whether its disk was good enough to vote when it started last."""
+        self.fuse: tuple[int, Callable[[Boundary], None]] | None = None
+        """Count down at each boundary; at 0 the function is called with the effect that does not happen now."""
+        self._world = world
+        self._inbox: list[Callable[[], None]] = []
+        self._turn: Event | None = None
+        self._draining = False
+        self._writing = False  # inside a call of the journal
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Start the process on its disk."""
+        assert self.stage in (Stage.DOWN, Stage.UNUSABLE)
+        world, fs = self._world, self.disk.files
+        fs.before = None
+        try:
+            recovered = recover(
+                fs,
+                DIRECTORY,
+                cell=world.cell,
+                member=self.member,
+                disk=self.disk.identity,
+                founding=self.founding,
+                segment_size=world.options.segment_size,
+            )
+        except JournalFailed as error:
+            world.trace(self.member, "cannot start now: %s", error)
+            fs.kill()
+            return
+        except StorageError as error:
+            world.trace(self.member, "cannot use its disk: %s", error)
+            self.stage = Stage.UNUSABLE
+            fs.kill()
+            return
+        self.stage = Stage.RUNNING
+        self.intact = recovered.state.intact
+        origin = Origin(self.member, recovered.identity.incarnation)
+        now = self.clock.read(world.schedule.now)
+        host = world.new_host(self.member, origin)
+        if recovered.snapshot is not None:
+            reader = recovered.snapshots.open(recovered.snapshot.slot)
+            host.restore(reader.chunks())
+            reader.close()
+        world.watch.started(self.member, host)
+        chance = world.random(f"core {self.member} {origin.incarnation}")
+        core = world.new_core(self.member, origin.incarnation, recovered.state, chance, now)
+        if recovered.snapshot is not None:
+            core.compacted(recovered.snapshot.slot, recovered.snapshot.size)
+        port = Port(self, world)
+        node = Node(
+            core,
+            host,
+            port,
+            origin=origin,
+            new_host=lambda: world.new_host(self.member, origin),
+            secret=world.random(f"secret {self.member}").randbytes(32),
+            options=world.options.node,
+            now=now,
+        )
+        self.run = Run(recovered, node, port)
+        port.attach(node)
+        world.trace(
+            self.member,
+            "starts run %d: promised %s, %d votes, chosen %d, snapshot %d%s%s",
+            origin.incarnation,
+            recovered.state.promised,
+            len(recovered.state.votes),
+            recovered.state.chosen,
+            recovered.state.snapshot,
+            f", damaged {sorted(recovered.state.damaged)}" if recovered.state.damaged else "",
+            "" if self.intact else ", not intact",
+        )
+        self.want_turn()
+
+    def die(self, power: bool, why: str) -> None:
+        """The process ends at once: killed, or with its machine if `power`."""
+        if self.stage is Stage.DOWN or self.stage is Stage.UNUSABLE:
+            return
+        world, run, fs = self._world, self.run, self.disk.files
+        assert run is not None
+        world.trace(self.member, "dies (%s)", why)
+        random = world.random(f"death {self.member} {run.incarnation}")
+        if run.writing is not None and not run.written and not self._writing:
+            self._half_write(run, random)
+        run.port.gone()
+        self.stage = Stage.DOWN
+        self.run = None
+        self.fuse = None
+        self._inbox.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        fs.before = None
+        if power:
+            fs.crash(random)
+        else:
+            fs.kill()
+        world.watch.stopped(self.member)
+
+    def pause(self) -> None:
+        """Stop the process, as SIGSTOP does."""
+        if self.stage is Stage.RUNNING:
+            self.stage = Stage.PAUSED
+            self._world.trace(self.member, "is stopped")
+
+    def resume(self) -> None:
+        """Let a stopped process go on, with all that has arrived meanwhile."""
+        if self.stage is not Stage.PAUSED:
+            return
+        self.stage = Stage.RUNNING
+        self._world.trace(self.member, "goes on")
+        self._drain()
+        if self.run is not None and self.run.written:
+            self._report()
+        inbox, self._inbox = self._inbox, []
+        for arrival in inbox:
+            if self.stage is Stage.RUNNING:
+                arrival()
+        self.want_turn()
+
+    def probe(self, executed: Callable[[], None]) -> None:
+        """Begin an update of no consequence here; `executed` is called when it is applied here."""
+        body = pack_request("acknowledge", [[]])
+        self.node.submit(SESSIONS, body, lambda _: executed())
+        self.want_turn()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process, running or stopped."""
+        return self.run is not None
+
+    @property
+    def now(self) -> int:
+        """What its clock shows."""
+        return self.clock.read(self._world.schedule.now)
+
+    @property
+    def node(self) -> Node:
+        assert self.run is not None, f"member {self.member} is down"
+        return self.run.node
+
+    # ---------------------------------------------------------------- turns
+
+    def arrives(self, arrival: Callable[[], None]) -> None:
+        """Something reached the process: taken in now, or when it goes on."""
+        if self.stage is Stage.RUNNING:
+            arrival()
+            self.want_turn()
+        elif self.stage is Stage.PAUSED:
+            self._inbox.append(arrival)
+
+    def receive(self, packet: Packet) -> None:
+        """A packet of another member."""
+        run = self.run
+        if run is None or packet.run != run.incarnation:
+            return
+        self.arrives(partial(self._hear, packet))
+
+    def _hear(self, packet: Packet) -> None:
+        run = self.run
+        assert run is not None
+        sender = packet.sender
+        newest = run.peers.get(sender.member, 0)
+        if sender.incarnation < newest:
+            return
+        run.peers[sender.member] = sender.incarnation
+        messages = packet.messages
+        if isinstance(messages, bytes):
+            messages = self._world.decode(messages)
+        now = self.now
+        for message in messages:
+            run.node.receive(sender, message, now)
+
+    def want_turn(self) -> None:
+        """Have a turn soon."""
+        self._turn_at(self._world.schedule.now + TURN)
+
+    def _turn_at(self, time: int) -> None:
+        if self._turn is not None and self._turn.action is not None:
+            if self._turn.time <= time:
+                return
+            self._turn.cancel()
+        self._turn = self._world.schedule.at(time, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        run = self.run
+        if self.stage is not Stage.RUNNING or run is None:
+            return
+        node, world = run.node, self._world
+        now = self.now
+        ready = node.turn(now, EPOCH_MS + world.schedule.now // 1000)
+        if ready is not NOTHING:
+            self._carry_out(run, ready)
+        run.port.flush(run.effects)
+        if run.effects:
+            self._drain()
+        if self.run is not run:
+            return
+        if node.snapshot_due and not run.snapshotting:
+            self._snapshot(run)
+        world.watch.turned(self)
+        self._turn_at(max(world.schedule.now + TURN, self.clock.when(node.next_tick())))
+
+    def _carry_out(self, run: Run, ready: Ready) -> None:
+        """Put the effects of a Ready into their order."""
+        effects = run.effects
+        if ready.records or ready.after:
+            effects.append((Boundary.APPEND, partial(self._append, run, ready)))
+        for to, packet in self._packets(run, ready.messages):
+            effects.append((Boundary.SEND, partial(self._world.send, self.member, to, packet)))
+        for request in ready.snapshot_requests:
+            effects.append((Boundary.SNAPSHOT, partial(self._serve_snapshot, run, request.to, request.fetch)))
+        for chunk in ready.snapshot_chunks:
+            effects.append((Boundary.SNAPSHOT, partial(self._take_chunk, run, chunk)))
+
+    def _packets(self, run: Run, sends: Iterable[Send]) -> list[tuple[MemberId, Packet]]:
+        """One packet for each receiver."""
+        by_receiver: dict[MemberId, list[AnyMessage]] = {}
+        for to, message in sends:
+            by_receiver.setdefault(to, []).append(message)
+        world = self._world
+        sender = Sender(self.member, run.incarnation)
+        packets = []
+        for to, messages in by_receiver.items():
+            receiver = world.processes.get(to)
+            if receiver is not None and receiver.run is not None:
+                content = world.encode(messages) if world.options.wire else messages
+                packets.append((to, Packet(sender, receiver.run.incarnation, content)))
+        return packets
+
+    def _drain(self) -> None:
+        """Carry out effects one by one, for as long as the process lives and is not stopped."""
+        run = self.run
+        if run is None or self._draining:
+            return
+        self._draining = True
+        try:
+            while run.effects and self.stage is Stage.RUNNING and self.run is run:
+                boundary, effect = run.effects[0]
+                if self._boundary(boundary):
+                    continue
+                run.effects.popleft()
+                effect()
+        finally:
+            self._draining = False
+
+    def _boundary(self, boundary: Boundary) -> bool:
+        """Whether something happened here instead of the effect."""
+        if self.fuse is None:
+            return False
+        count, strike = self.fuse
+        if count > 0:
+            self.fuse = (count - 1, strike)
+            return False
+        self.fuse = None
+        self._world.watch.struck(boundary)
+        strike(boundary)
+        return True
+
+    # ---------------------------------------------------------------- the journal
+
+    def _append(self, run: Run, ready: Ready) -> None:
+        if ready.records:
+            run.journal.append(ready.records)
+            run.gathered.extend(ready.records)
+            run.upto = ready.upto
+        run.waiting.append(_Waiting(run.journal.last, run.upto, ready.after))
+        if run.writing is None:
+            self._write(run)
+
+    def _write(self, run: Run) -> None:
+        """Begin to write what has gathered."""
+        run.writing = run.journal.seal()
+        run.records, run.gathered = run.gathered, []
+        run.written = False
+        if run.writing is None:
+            self._release(run)
+            return
+        self._world.schedule.after(self._world.disk_time(self.disk), partial(self._disk_done, run))
+
+    def _disk_done(self, run: Run) -> None:
+        """The disk is done with the write, whether or not the process looks."""
+        if self.run is not run or run.writing is None:
+            return
+        fs = self.disk.files
+        if self.fuse is not None and self.stage is Stage.RUNNING:
+            fs.before = self._disk_boundary
+        self._writing = True
+        try:
+            run.journal.write(run.writing)
+        except Crash:
+            if self.run is run:  # a torn write: the machine is gone
+                self.die(True, "power cut during a write")
+            return
+        except JournalFull as error:
+            self._world.trace(self.member, "disk full: %s", error)
+            self._world.watch.count("disk full")
+            self._world.schedule.after(RETRY_FULL, partial(self._disk_done, run))
+            return
+        except JournalFailed as error:
+            self._world.watch.count("disk failed")
+            self._world.trace(self.member, "disk failed: %s", error)
+            run.writing = None
+            self._world.disk_failed(self)
+            return
+        finally:
+            fs.before = None
+            self._writing = False
+        self._world.watch.durable(self.disk, run.records)
+        run.written = True
+        if self.stage is Stage.RUNNING:
+            self._report()
+
+    def _disk_boundary(self, effect: str, path: str) -> None:
+        boundary = {"write": Boundary.WRITE, "datasync": Boundary.SYNC}.get(effect)
+        if boundary is not None and self._boundary(boundary) and self.stage is not Stage.RUNNING:
+            if self.stage is Stage.PAUSED:
+                return  # the system call ends although the process stands still
+            raise Crash(path)
+
+    def _report(self) -> None:
+        """Tell the core what is durable, let leave what waited for it, and write what has gathered meanwhile."""
+        run = self.run
+        assert run is not None
+        run.written = False
+        run.writing = None
+        run.effects.append((Boundary.REPORT, partial(self._release, run)))
+        if self._world.spare_moment():
+            self._maintain(run)
+        if not run.journal.failed:
+            run.effects.append((Boundary.APPEND, partial(self._write, run)))
+        self._drain()
+
+    def _release(self, run: Run) -> None:
+        durable, waiting = run.journal.durable, run.waiting
+        upto = -1
+        sends: list[Send] = []
+        while waiting and waiting[0].record <= durable:
+            upto = waiting[0].upto
+            sends.extend(waiting.popleft().after)
+        if upto < 0:
+            return
+        run.node.persisted(upto, self.now)
+        for to, packet in self._packets(run, sends):
+            run.effects.append((Boundary.SEND_AFTER, partial(self._world.send, self.member, to, packet)))
+        self._drain()
+        self.want_turn()
+
+    def _maintain(self, run: Run) -> None:
+        """What a driver does when the disk has nothing better to do."""
+        try:
+            run.journal.settle()
+            run.journal.prepare()
+        except JournalFull:
+            pass
+        except JournalFailed as error:
+            self._world.trace(self.member, "disk failed: %s", error)
+            self._world.disk_failed(self)
+
+    def _half_write(self, run: Run, random: Random) -> None:
+        """The process dies while the disk writes: some of it has reached the page cache."""
+        assert run.writing is not None
+        fs = self.disk.files
+        chance = random.random()
+        if chance < 0.3:
+            return
+        if chance < 0.6:
+            fs.faults.torn_write = random.randrange(run.writing.size + 1)
+        else:
+
+            def before(effect: str, path: str) -> None:
+                if effect == "datasync":
+                    raise Crash(path)
+
+            fs.before = before
+        try:
+            run.journal.write(run.writing)
+        except (Crash, JournalFull, JournalFailed):
+            pass
+        else:
+            self._world.watch.durable(self.disk, run.records)
+        fs.faults.torn_write = None
+        fs.before = None
+        self._world.watch.count("deaths during a write")
+
+    # ---------------------------------------------------------------- snapshots
+
+    def _snapshot(self, run: Run) -> None:
+        """Take the state now, write it a while later."""
+        slot = run.node.snapshot_begins()
+        host: MachineHost = run.node.host
+        configuration = host.configuration
+        chunks = list(host.snapshot())
+        run.snapshotting = True
+        delay = self._world.snapshot_time()
+        self._world.schedule.after(
+            delay, lambda: self.arrives(partial(self._write_snapshot, run, slot, configuration, chunks))
+        )
+
+    def _write_snapshot(self, run: Run, slot: Slot, configuration: Configuration, chunks: list[bytes]) -> None:
+        run.snapshotting = False
+        if self.run is not run:
+            return
+        with self._snapshot_boundaries():
+            try:
+                found = run.snapshots.write(slot, configuration, chunks)
+                self._world.trace(self.member, "snapshot at slot %d, %d bytes", slot, found.size)
+                run.node.snapshotted(slot, found.size)
+                run.snapshots.prune()
+                if run.writing is None and not run.journal.failed:
+                    run.journal.forget(run.snapshots.floor)
+            except SnapshotFailed as error:
+                self._world.trace(self.member, "%s", error)
+            except JournalFailed as error:
+                self._world.trace(self.member, "%s", error)
+                self._world.disk_failed(self)
+            except OSError as error:
+                self._world.trace(self.member, "snapshot: %s", error)
+            except Crash:
+                if self.run is run:
+                    self.die(True, "power cut during a snapshot")
+                return
+        self._world.watch.count("snapshots taken")
+
+    def _snapshot_boundaries(self) -> _Guard:
+        def before(effect: str, path: str) -> None:
+            if self._boundary(Boundary.SNAPSHOT) and self.stage is Stage.DOWN:
+                raise Crash(path)
+
+        return _Guard(self.disk.files, before if self.fuse is not None else None)
+
+    def _serve_snapshot(self, run: Run, to: MemberId, fetch: FetchSnapshot) -> None:
+        size = next((kept.size for kept in run.snapshots.kept if kept.slot == fetch.slot), 0)
+        try:
+            chunk = run.snapshots.read_at(fetch.slot, fetch.offset, PIECE) if size else b""
+        except (SnapshotMissing, OSError):
+            size, chunk = 0, b""
+        answer = SnapshotChunk(fetch.slot, fetch.offset, size, chunk)
+        for receiver, packet in self._packets(run, [Send(to, answer)]):
+            self._world.send(self.member, receiver, packet)
+
+    def _take_chunk(self, run: Run, chunk: SnapshotChunk) -> None:
+        """A piece of a peer's snapshot."""
+        with self._snapshot_boundaries():
+            try:
+                receiver = run.receiver
+                if receiver is None or receiver.slot != chunk.slot or chunk.offset == 0:
+                    if receiver is not None:
+                        receiver.abandon()
+                    receiver = run.receiver = run.snapshots.receive(chunk.slot)
+                if chunk.offset != receiver.received:
+                    return
+                receiver.write(chunk.offset, chunk.chunk)
+                if receiver.received < chunk.size:
+                    return
+                run.receiver = None
+                receiver.finish()
+                found = run.snapshots.adopt(chunk.slot)
+                reader = run.snapshots.open(chunk.slot)
+                try:
+                    run.node.install(found.slot, found.size, found.configuration, reader.chunks(), self.now)
+                finally:
+                    reader.close()
+            except (SnapshotFailed, SnapshotMissing, OSError) as error:
+                self._world.trace(self.member, "%s", error)
+                run.receiver = None
+                run.node.core.abandon_snapshot()
+                return
+            except Crash:
+                if self.run is run:
+                    self.die(True, "power cut during a snapshot")
+                return
+        if run.node.host.slot == chunk.slot:
+            self._world.trace(self.member, "installed the snapshot at slot %d", chunk.slot)
+            self._world.watch.installed(self.member, run.node.host)
+
+    # ---------------------------------------------------------------- for the port
+
+    def applied(self, applied: Applied) -> None:
+        self._world.watch.batch(self.member, applied)
+
+
+class _Guard:
+    """Announces the effects on a disk while it is entered."""
+
+    def __init__(self, fs: MemoryFileSystem, before: Callable[[str, str], None] | None) -> None:
+        self._fs = fs
+        self._before = before
+
+    def __enter__(self) -> None:
+        self._fs.before = self._before
+
+    def __exit__(self, *_: object) -> None:
+        self._fs.before = None

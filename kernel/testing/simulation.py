@@ -1,0 +1,336 @@
+"""A whole run from one number: a cell, its clients, faults, healing, and the verdict.
+
+A run has the two phases of Chandra, Griesemer and Redstone ("Paxos Made Live", PODC 2007, section 6): first *safety*,
+with faults, in which the cell may stand still but must not do anything wrong; then everything is healed and *liveness*
+is asked for, in the two senses of Kirsch and Amir ("Paxos for System Builders", 2008): L1, an update that is begun in a
+connected majority is executed; L2, what one connected member has executed the others execute, too. And every client's
+operation comes to its end.
+
+Everything is drawn from the seed: the cell's size and times, the clients and their jobs, the kinds of fault, and every
+coin thrown on the way. The same seed gives the same run, event by event.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Final, NamedTuple
+
+from ..machine import StateMachine
+from ..node import Options as NodeOptions
+from ..paxos.replica import Options as CoreOptions
+from ..storage.memory import Crash
+from ..wire.native import Consistency
+from .clients import Asked, Client, History
+from .clock import MILLISECOND, SECOND, Clock
+from .door import FIRST_PLACE, Task, clock_of
+from .faults import Fault, Nemesis, Plan
+from .linearizability import Verdict, linearizable
+from .process import Stage
+from .workload import JOBS, KEYS, MODELS
+from .world import Options, World, endpoint
+
+DRIFT_PPM: Final = 20_000
+LOADED_WITHIN: Final = 5 * SECOND
+L1_WITHIN: Final = 3 * SECOND
+L2_WITHIN: Final = 6 * SECOND
+JOBS_END_WITHIN: Final = 40 * SECOND
+
+
+class Settings(NamedTuple):
+    """Everything about a run that is decided before it begins. Times in seconds unless said otherwise."""
+
+    seed: int
+    plan: Plan
+    replicas: int = 3
+    clients: int = 5
+    operations: int = 200
+    pause: float = 0.25
+    session_timeout: float = 3.0
+    faulty: float = 10.0
+    drift_ppm: int = 0
+    wire: bool = False
+    options: Options = Options()
+
+    @classmethod
+    def draw(cls, seed: int) -> Settings:
+        """The settings of a seed."""
+        random = Random(f"settings {seed}")
+        plan = Plan.draw(random)
+        lease = random.choice((300, 400, 800)) * MILLISECOND
+        core = CoreOptions(
+            lease=lease,
+            heartbeat=lease // 8,
+            drift_ppm=DRIFT_PPM,
+            campaign_spread=random.choice((50, 100, 200)) * MILLISECOND,
+            window=random.choice((1, 2, 8)),
+            fetch_limit=random.choice((600, 4_000, 1 << 20)),
+            promise_limit=random.choice((500, 5_000, 1 << 20)),
+            retained=random.choice((0, 4_000, 1 << 20)),
+        )
+        node = NodeOptions(
+            batch=random.choice((200, 2_000, 1 << 20)),
+            digest_every=random.choice((16, 64)),
+            snapshot_slots=random.choice((20, 60, 200)),
+        )
+        sync = random.choice((150, 200, 2_000))
+        options = Options(core, node, random.choice((1 << 13, 1 << 16)), sync, random.random() < 0.15)
+        return cls(
+            seed,
+            plan,
+            replicas=random.choice((3, 3, 5)),
+            clients=random.randrange(3, 8),
+            pause=random.choice((0.1, 0.2, 0.4)),
+            session_timeout=random.choice((2.0, 4.0)),
+            faulty=random.choice((6.0, 10.0, 15.0)),
+            drift_ppm=DRIFT_PPM if Fault.DRIFT in plan.kinds else 0,
+            options=options,
+        )
+
+
+class Report(NamedTuple):
+    """How a run went that kept every promise. Times in seconds."""
+
+    settings: Settings
+    simulated: float
+    events: int
+    operations: int
+    outcomes: Mapping[str, int]
+    faults: Mapping[Fault, int]
+    counts: Mapping[str, int]
+    boundaries: Mapping[str, int]
+    leaders: int
+    changes_of_leader: int
+    slots: int
+    recovered_in: float
+    fingerprint: str
+
+
+class Failed(AssertionError):
+    """A promise was broken. The message has all that is needed to see it again."""
+
+    def __init__(self, simulation: Simulation, cause: BaseException, trace_lines: int = 60) -> None:
+        self.settings = simulation.settings
+        self.cause = cause
+        self.trace = simulation.world.trace_tail()
+        frames = "".join(traceback.format_exception(cause)[-6:])
+        tail = "\n".join(self.trace[-trace_lines:])
+        super().__init__(
+            f"seed {self.settings.seed} at {simulation.world.schedule.now / SECOND:.6f} s: {cause}\n"
+            f"settings: {self.settings}\n"
+            f"to see it again: python -m quorate.kernel.testing.simulate --seed {self.settings.seed} --trace\n"
+            f"{frames}\nlast of the trace:\n{tail}"
+        )
+
+
+class Simulation:
+    """One run. Make it, call :meth:`run` once."""
+
+    def __init__(self, settings: Settings | int, machines: Mapping[str, type[StateMachine]]) -> None:
+        """`settings`: or just a seed. `machines`: what the cell shall run, by name; jobs are known for those of
+        :data:`.workload.JOBS`."""
+        self.settings = Settings.draw(settings) if isinstance(settings, int) else settings
+        s = self.settings
+        self.world = World(f"run {s.seed}", machines, s.replicas, s.options)
+        for process in self.world.processes.values():
+            process.clock = self.clock(f"member {process.member}")
+        self.history = History()
+        self.clients: list[Client] = []
+        self.over = False
+        self.session_timeout = s.session_timeout
+        self.nemesis = Nemesis(self, s.plan)
+        self._machines = sorted(machines)
+        self._places = FIRST_PLACE
+        self._jobs: list[Task[None]] = []
+        self._random = self.world.random("simulation")
+        self.recovered_in = 0
+
+    def clock(self, purpose: str) -> Clock:
+        """A machine's clock."""
+        return clock_of(self.world.random(f"clock {purpose}"), self.settings.drift_ppm)
+
+    # ---------------------------------------------------------------- the run
+
+    def run(self) -> Report:
+        """Run it.
+
+        Raises:
+            Failed: with seed, settings and trace.
+        """
+        try:
+            self._boot()
+            self._safety()
+            self._liveness()
+            self._judge()
+        except (Exception, Crash) as error:
+            raise Failed(self, error) from error
+        return self._report()
+
+    def _boot(self) -> None:
+        """Start the cell and load the machines, in fair weather."""
+        self.world.start()
+        client = self._new_client()
+        loaded = client.door.spawn(self._load(client))
+        self._run_while(lambda: not loaded.done, LOADED_WITHIN, "the machines were not loaded")
+        for _ in range(self.settings.clients):
+            self._put_to_work(self._new_client())
+        self._put_to_work(client)
+
+    async def _load(self, client: Client) -> None:
+        session = await client.open()
+        for name in self._machines:
+            while True:
+                try:
+                    await session.call("plugins", "load", name, name)
+                    break
+                except Exception as error:
+                    self.world.trace(client.place, "loading %s: %s", name, error)
+                    await client.door.sleep(0.05)
+
+    def _safety(self) -> None:
+        """Faults: anything may happen, nothing may be wrong."""
+        schedule, settings = self.world.schedule, self.settings
+        self.nemesis.begin()
+        begun = schedule.now
+        least, most = begun + int(settings.faulty * SECOND), begun + int(3 * settings.faulty * SECOND)
+        while schedule.now < least or (self._done() < settings.operations and schedule.now < most):
+            schedule.run_until(schedule.now + SECOND)
+
+    def _liveness(self) -> None:
+        """No faults any more: everything must come to its end."""
+        world, schedule = self.world, self.world.schedule
+        self.nemesis.heal()
+        healed = schedule.now
+        frontier = world.watch.frontier
+        self._run_while(lambda: world.leader() is None, L1_WITHIN, "L1: no leader serves")
+        self.recovered_in = schedule.now - healed
+        self._updates()
+        self._run_while(
+            lambda: any(
+                p.stage is Stage.RUNNING and p.intact and p.node.host.slot < frontier
+                for p in world.processes.values()
+                if world.configuration().find(p.member) is not None
+            ),
+            L2_WITHIN,
+            "L2: a connected member does not get what others have executed",
+        )
+        self._run_while(
+            lambda: self._done() < self.settings.operations, JOBS_END_WITHIN, "clients do not get their operations done"
+        )
+        self._run_while(lambda: not self.nemesis.well(), JOBS_END_WITHIN, "a lost member was not replaced")
+        for client in self.clients:
+            client.stopping = True
+        self._run_while(lambda: not all(job.done for job in self._jobs), JOBS_END_WITHIN, "an operation does not end")
+        self.over = True
+
+    def _updates(self) -> None:
+        """L1: an update begun now at any member of the connected majority is executed there."""
+        world, schedule = self.world, self.world.schedule
+        waiting: set[int] = set()
+        for process in world.processes.values():
+            if process.stage is Stage.RUNNING and world.configuration().find(process.member) is not None:
+                waiting.add(process.member)
+                process.probe(partial(waiting.discard, process.member))
+        begun = schedule.now
+        self._run_while(lambda: bool(waiting), L1_WITHIN, f"L1: updates begun at {begun} are not executed")
+
+    def _judge(self) -> None:
+        """Read everything once more, compare the members, and judge what clients saw."""
+        world = self.world
+        reader = self._new_client()
+        read = reader.door.spawn(self._read_all(reader))
+        self._run_while(lambda: not read.done, JOBS_END_WITHIN, "the last reads do not end")
+        world.schedule.run_until(world.schedule.now + SECOND)
+        slots = {p.member: p.node.host.slot for p in world.processes.values() if p.stage is Stage.RUNNING}
+        assert len({slots[m] for m in world.configuration().ids() if m in slots}) == 1, f"not all caught up: {slots}"
+        for name, operations in sorted(self.history.operations.items()):
+            judgement = linearizable(operations, MODELS[name])
+            if judgement.verdict is Verdict.UNDECIDED:
+                world.watch.count("undecided histories")
+            elif not judgement:
+                raise AssertionError(f"history of {name}: {judgement}")
+
+    async def _read_all(self, client: Client) -> None:
+        for key in range(KEYS):
+            for model, name, machine in (("register", "r", "registers"), ("count", "c", "counters")):
+                if machine in self._machines:
+                    question = "get" if model == "register" else "total"
+                    asked = Asked(model, f"{name}{key}", question, ())
+                    await client.query(asked, Consistency.READ_INDEX, machine, "get", f"{name}{key}")
+
+    # ---------------------------------------------------------------- clients
+
+    def _new_client(self) -> Client:
+        place, self._places = self._places, self._places + 1
+        settings = self.settings
+        client = Client(
+            self.world,
+            place,
+            self.clock(f"client {place}"),
+            self.history,
+            [endpoint(member) for member in self.world.processes],
+            {"timeout": settings.session_timeout, "grace": 3.0, "drift": DRIFT_PPM / 1_000_000},
+        )
+        self.clients.append(client)
+        return client
+
+    def _put_to_work(self, client: Client) -> None:
+        for name in self._machines:
+            if name in JOBS:
+                self._jobs.append(client.door.spawn(JOBS[name](client, self.settings.pause * 2)))
+
+    def replace_client(self, client: Client) -> None:
+        """A client is killed, another takes its place."""
+        self.world.trace(client.place, "client dies")
+        client.end()
+        self.clients.remove(client)
+        self._jobs = [job for job in self._jobs if not job.orphaned]
+        self._put_to_work(self._new_client())
+
+    # ---------------------------------------------------------------- inside
+
+    def _done(self) -> int:
+        return self.history.outcomes["done"]
+
+    def _run_while(self, condition: Callable[[], bool], within: int, words: str) -> None:
+        """Let time pass while `condition()` holds, which it must not for longer than `within`."""
+        schedule = self.world.schedule
+        until = schedule.now + within
+        while condition():
+            if schedule.now >= until:
+                raise AssertionError(f"{words} within {within / SECOND:g} s")
+            schedule.run_until(schedule.now + 20 * MILLISECOND)
+
+    def _report(self) -> Report:
+        world = self.world
+        traffic = world.network.traffic
+        faults = Counter(self.nemesis.struck)
+        for kind, number in (
+            (Fault.LOSS, traffic.lost),
+            (Fault.DOUBLE, traffic.doubled),
+            (Fault.OVERTAKE, traffic.overtaken),
+            (Fault.LATE, traffic.late),
+        ):
+            if kind in self.settings.plan.kinds and number:
+                faults[kind] = number
+        for kind in (Fault.SLOW, Fault.DRIFT):
+            if kind in self.settings.plan.kinds:
+                faults[kind] = 1
+        return Report(
+            self.settings,
+            world.schedule.now / SECOND,
+            world.schedule.happened,
+            self._done(),
+            dict(self.history.outcomes),
+            dict(faults),
+            dict(world.watch.counts),
+            {boundary.value: number for boundary, number in world.watch.boundaries.items()},
+            len(world.watch.leaders),
+            world.watch.changes_of_leader,
+            world.watch.frontier,
+            self.recovered_in / SECOND,
+            world.fingerprint(),
+        )

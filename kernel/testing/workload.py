@@ -1,0 +1,115 @@
+"""What simulated clients do: small endless jobs, each a coroutine on one client, judged by a model.
+
+Jobs command machines by their names only: "registers" (:mod:`.machines`), "counters" and "locks" are loaded into the
+cell if their code was given to the simulation. A job works until the client is told to stop, sleeping between
+operations; what it was told goes into the history. Every written value is unique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final
+
+from ..client.errors import EventsLost, OutcomeUnknown, TicketEnded
+from ..wire.native import Consistency
+from .clients import Asked, Client, NotDone
+from .linearizability import UNKNOWN, Model, Operation
+from .models import Count, Mutex, Register
+
+UNSURE: Final = (NotDone, OutcomeUnknown, EventsLost, TicketEnded)
+"""What an operation may end with besides a result."""
+
+KEYS: Final = 3
+"""Of each kind: few, so that clients meet."""
+
+MODELS: Final[Mapping[str, Model[Any]]] = {"register": Register(), "count": Count(), "mutex": Mutex()}
+"""What judges the histories, by the name the jobs use."""
+
+Job = Callable[[Client, float], Coroutine[Any, Any, None]]
+"""Works on a client; the number is the mean time between two operations, in seconds."""
+
+
+async def registers(client: Client, pause: float) -> None:
+    """Read, write and compare-and-set registers, by every linearizable way to read."""
+    random = client.random
+    last: dict[str, int | None] = {}
+    while await client.working(pause):
+        key = f"r{random.randrange(KEYS)}"
+        value = client.unique()
+        try:
+            match random.randrange(5):
+                case 0 | 1:
+                    asked = Asked("register", key, "get", ())
+                    found = await client.query(asked, _linearizable(client), "registers", "get", key)
+                    assert found is None or isinstance(found, int)
+                    last[key] = found
+                case 2 | 3:
+                    await client.command(Asked("register", key, "set", (value,)), "registers", "set", key, value)
+                    last[key] = value
+                case _:
+                    old = last.get(key)
+                    asked = Asked("register", key, "cas", (old, value))
+                    if await client.command(asked, "registers", "cas", key, old, value):
+                        last[key] = value
+        except UNSURE:
+            await client.door.sleep(0.05)
+
+
+async def counters(client: Client, pause: float) -> None:
+    """Add to counters and read them."""
+    random = client.random
+    while await client.working(pause):
+        key = f"c{random.randrange(KEYS)}"
+        try:
+            if random.random() < 0.2:
+                await client.query(Asked("count", key, "total", ()), _linearizable(client), "counters", "get", key)
+            else:
+                by = random.randrange(1, 10)
+                await client.command(Asked("count", key, "add", (by,)), "counters", "add", key, by)
+        except UNSURE:
+            await client.door.sleep(0.05)
+
+
+async def locks(client: Client, pause: float) -> None:
+    """Acquire locks, hold them for a while, release them; sometimes do not wait, or give up waiting."""
+    random, watch = client.random, client.world.watch
+    while await client.working(pause):
+        name = f"l{random.randrange(KEYS)}"
+        session = await client.open()
+        number, label = session.id, session.label()
+        wait, delay = random.choice((0, 500, 3000, None)), random.choice((0, 0, 1000))
+        client.on_end(f"end {name}", partial(_ended, client, name))
+        try:
+            token = await client.judged(
+                Asked("mutex", name, "acquire", ()),
+                session,
+                lambda: session.call("locks", "acquire", label, [name], [], wait, delay, "simulated"),  # noqa: B023
+                read=lambda result: result if isinstance(result, int) else None,
+            )
+            if not isinstance(token, int):
+                continue
+            watch.acquired(name, token, number)
+            for _ in range(random.randrange(4)):
+                await client.door.sleep(random.expovariate(2 / pause))
+                if client.lease_left(number) > 0:
+                    watch.check_holders()
+            watch.released(name, number)
+            released = Asked("mutex", name, "release", (token,))
+            await client.judged(released, session, lambda: session.call("locks", "release", label))  # noqa: B023
+        except UNSURE:
+            watch.released(name, number)
+            await client.door.sleep(0.05)
+
+
+def _ended(client: Client, name: str, session: int, since: int) -> None:
+    """The session is over: at some time after it was last known to live, its locks were freed."""
+    client.history.unknown("mutex", Operation(session, name, "end", (), UNKNOWN, since, None))
+
+
+def _linearizable(client: Client) -> Consistency:
+    return client.random.choice((Consistency.LEASE, Consistency.READ_INDEX))
+
+
+JOBS: Final[Mapping[str, Job]] = {"registers": registers, "counters": counters, "locks": locks}
+"""By the name of the machine they need."""
