@@ -28,7 +28,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "it is the program's own."
     )
     parser.add_argument("name", metavar="NAME", help="the lock's name, such as jobs/42")
-    parser.add_argument("program", metavar=("COMMAND", "ARG"), nargs="+", help="what to run, and its arguments")
+    parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, and its arguments")
     parser.add_argument(
         "--wait", type=float, metavar="SECONDS", help="give up if it is not free by then (default: never)"
     )

@@ -102,16 +102,18 @@ class Held:
     async def release(self) -> Released:
         """Give it back. Any number of times, also when it is lost: the answer tells. Returns when the cell has done
         it; a cancelled release is carried out all the same."""
-        if self._why is not None or self._session.ending is not None:
-            self.forget()
-            return Released(already_lost=True)
-        if self._release is None:
-            self.forget()
-            self._release = self._send_release()
+        sent = self.let_go()
         try:
-            return Released(already_lost=await self._release is False)
+            return Released(already_lost=sent is None or await sent is False)
         except (SessionEnded, OutcomeUnknown):
             return Released(already_lost=True)
+
+    def let_go(self) -> Promise[Plain] | None:
+        """Give it back without waiting for the cell. None: it is lost already."""
+        self.forget()
+        if self._release is None and self._why is None and self._session.ending is None:
+            self._release = self._send_release()
+        return self._release
 
     def _lose(self, why: str) -> None:
         if self._why is None and self._release is None:

@@ -140,7 +140,10 @@ class Claimed:
                 raise why[0]
             return result
         finally:
-            await held.release()
+            if why:
+                held.let_go()  # the cell may be out of reach: do not wait for it
+            else:
+                await held.release()
 
     async def __aenter__(self) -> Held:
         held = await self.acquire()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import TypeVar
@@ -34,6 +35,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, cell: TinyCell) -> None:
         self.cell = cell
         self.buffer = bytearray()
+        self.waiting: deque[native.Frame] = deque()
         self.session = 0
         self.transport: asyncio.Transport | None = None
 
@@ -52,8 +54,13 @@ class Connection(asyncio.Protocol):
         for body in bodies:
             frame = native.decode(body)
             self.cell.seen.append(frame)
-            if not self.cell.silent:
-                self.cell.take(self, frame)
+            self.waiting.append(frame)
+        self.serve()
+
+    def serve(self) -> None:
+        """Take what came, in order, unless the cell is silent: then it waits, as before a process that was stopped."""
+        while self.waiting and not self.cell.silent and self in self.cell.connections:
+            self.cell.take(self, self.waiting.popleft())
 
     def send(self, frame: native.Frame) -> None:
         assert self.transport is not None
@@ -62,6 +69,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         assert self.transport is not None
+        self.waiting.clear()
         self.transport.abort()
 
 
@@ -74,6 +82,7 @@ class TinyCell:
         self.seen: list[native.Frame] = []
         self.heard: dict[int, float] = {}
         self.silent = False
+        self.expiring = True
         self.lose_before = self.lose_after = 0
         self.endpoint = ""
         self._cell = cell
@@ -176,11 +185,13 @@ class TinyCell:
         return [each for each in self.connections if each.session == session]
 
     def _tick(self) -> None:
+        for connection in list(self.connections):
+            connection.serve()
         now = time.monotonic()
         for machine, upto in self.host.due_timers(round((now - self._started) * 1000)):
             self._command(TIMERS, "fire", [machine, upto])
         for session, found in list(self.host.sessions.items()):
-            if now - self.heard.setdefault(session, now) > found.timeout_ms / 1000:
+            if self.expiring and now - self.heard.setdefault(session, now) > found.timeout_ms / 1000:
                 self._command(SESSIONS, "expire", [session, found.attachment, 1])
         self._loop.call_later(0.005, self._tick)
 
