@@ -388,10 +388,10 @@ class Session:
                 self.door.soon(partial(callback, item))
 
     def _arm(self) -> None:
-        """Have the core ticked in time. An alarm that comes too early is left alone: it will see that nothing is
-        due."""
+        """Have the core ticked in time. An alarm that comes too early is left alone, unless nothing is ever due again:
+        it will see that nothing is due."""
         due = self._core.deadline()
-        if self._alarm is not None and self._alarm_at <= due:
+        if self._alarm is not None and self._alarm_at <= due < float("inf"):
             return
         if self._alarm is not None:
             self._alarm.cancel()

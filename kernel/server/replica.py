@@ -347,6 +347,8 @@ class LiveReplica:
         except (StopReplica, MemoryError) as error:
             self._give_up(f"{type(error).__name__}: {error}")
             return
+        if not self._running:  # somebody who was told of an answer stopped us
+            return
         if ready is not NOTHING:
             self._carry_out(ready)
         if self.core.configuration is not self._configuration:
@@ -360,6 +362,8 @@ class LiveReplica:
             if self.streams and self.node.room() > self.node.options.backlog // 2:
                 for stream in self.streams:
                     stream.has_room()
+        if not self._running:
+            return
         if self.node.snapshot_due and self.snapshotting.may_take():
             self._take_snapshot()
         self._arm(now)

@@ -1,0 +1,207 @@
+"""Replicas as services: a cell over real TCP and real files, in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quorate.kernel.client import twisted as client
+from quorate.kernel.machine import Refusal
+from quorate.kernel.storage.errors import StorageError
+from quorate.kernel.wire import plain
+from quorate.kernel.wire.native import Consistency
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+pytestmark = pytest.mark.cell
+
+
+def value(reply: Any) -> Any:
+    """The value of a good reply."""
+    status, result = plain.decode(reply)  # type: ignore[misc]
+    assert status == 0, result
+    return result
+
+
+class CellTests(TestCase):
+    """Three replicas unless the test says otherwise."""
+
+    cell: Any
+    directory: Path
+    timeout = 60
+
+    async def started(self, **options: Any) -> Any:
+        """A cell that serves, stopped when the test ends."""
+        cell = self.cell(**options)
+        self.addCleanup(lambda: _deferred(cell.stop()))
+        cell.start()
+        await cell.serving()
+        return cell
+
+    async def test_elects_and_applies_everywhere(self) -> None:
+        """A fresh cell finds a leader, loads its founding machine, and a write through any replica shows on all."""
+        cell = await self.started()
+        for by, member in enumerate(cell.running, 1):
+            await cell.add(member, "a", by)
+        await cell.until(lambda: [cell.machine(m).sums["a"] for m in cell.running] == [6, 6, 6])
+        digests = {cell.replica(m).host.digest() for m in cell.running}
+        assert len(digests) == 1
+
+    async def test_survives_the_leader(self) -> None:
+        """With the leader gone the others go on within a second, and what was acknowledged is there."""
+        cell = await self.started()
+        leader = cell.leader()
+        other = next(m for m in cell.running if m != leader)
+        for _ in range(20):
+            await cell.add(other, "a")
+        await cell.stop(leader)
+        began = reactor.seconds()  # type: ignore[attr-defined]
+        assert value(await cell.add(other, "a")) == 21
+        assert reactor.seconds() - began < 2  # type: ignore[attr-defined]
+
+    async def test_restarts_on_its_data(self) -> None:
+        """A stopped cell comes back with everything, in a new run of each disk."""
+        cell = await self.started()
+        for _ in range(10):
+            await cell.add(1, "a")
+        await cell.stop()
+        cell.start()
+        await cell.serving()
+        assert value(await cell.add(2, "a")) == 11
+        assert [cell.replica(m).origin.incarnation for m in cell.running] == [2, 2, 2]
+
+    async def test_a_lagging_replica_catches_up_by_snapshot(self) -> None:
+        """A replica that missed more than the others keep of the log fetches a snapshot and goes on from there."""
+        cell = await self.started(snapshot_log=200_000, retained_log=1)
+        await cell.stop(next(m for m in cell.running if m != cell.leader()))
+        missing = next(m for m in cell.configs if m not in cell.running)
+        for number in range(12):
+            await cell.fill(min(cell.running), f"k{number}", 50_000)
+        taken = lambda: all(len(cell.replica(m).snapshotting._snapshots.kept) for m in cell.running)  # noqa: E731
+        await cell.until(taken)
+        for number in range(12):
+            await cell.fill(min(cell.running), f"l{number}", 10_000)
+        cell.start(missing)
+        await cell.until(lambda: len(cell.machine(missing).log) == 24)
+        other = next(m for m in cell.running if m != missing)
+        same = lambda: cell.replica(missing).host.digest() == cell.replica(other).host.digest()  # noqa: E731
+        await cell.until(same)
+        assert value(await cell.add(missing, "a")) == 1
+
+    async def test_snapshots_let_the_journal_go(self) -> None:
+        """After enough log a snapshot is taken by a child, and a restart begins from it."""
+        cell = await self.started(snapshot_log=100_000)
+        for number in range(10):
+            await cell.fill(1, "k", 30_000)
+        kept = lambda: all(cell.replica(m).snapshotting._snapshots.kept for m in cell.running)  # noqa: E731
+        await cell.until(kept)
+        await cell.stop()
+        cell.start()
+        await cell.serving()
+        assert all(cell.replica(m)._recovered.snapshot is not None for m in cell.running)
+        await cell.until(lambda: [len(cell.machine(m).log) for m in cell.running] == [10, 10, 10])
+
+    async def test_two_of_three_do_and_one_does_not(self) -> None:
+        """A majority goes on; a lone replica takes nothing and says that it does not serve."""
+        cell = await self.started()
+        await cell.stop(cell.leader())
+        assert value(await cell.add(min(cell.running), "a")) == 1
+        await cell.stop(min(cell.running))
+        (alone,) = cell.running
+        await cell.until(lambda: not cell.replica(alone).serves)
+        cell.add(alone, "a").addBoth(lambda _: None)
+        await deferLater(reactor, 0.5)  # type: ignore[arg-type]
+        assert cell.machine(alone).sums.get("a", 0) < 2
+
+    async def test_a_wiped_disk_is_not_let_back(self) -> None:
+        """A member whose directory was emptied is turned away by those who know its disk, and stops voting."""
+        cell = await self.started()
+        await cell.add(1, "a")
+        victim = next(m for m in cell.running if m != cell.leader())
+        await cell.stop(victim)
+        directory = cell.configs[victim].directory
+        for file in directory.iterdir():
+            file.unlink()
+        cell.start(victim)
+        await cell.until(lambda: cell.replica(victim).ailing)
+        assert "disk" in cell.replica(victim).ailing
+        assert cell.replica(victim).serves is False
+        healthy = next(m for m in cell.running if m != victim)
+        assert value(await cell.add(healthy, "a")) == 2
+
+    async def test_a_copy_of_an_older_disk_is_not_let_back(self) -> None:
+        """A member restored from a backup shows less than its peers have seen of it and stops voting."""
+        cell = await self.started()
+        victim = next(m for m in cell.running if m != cell.leader())
+        await cell.stop(victim)
+        directory = cell.configs[victim].directory
+        backup = {file.name: file.read_bytes() for file in directory.iterdir()}
+        cell.start(victim)
+        await cell.serving()
+        for _ in range(5):
+            await cell.add(victim, "a")
+        await cell.stop(victim)
+        for name, content in backup.items():
+            (directory / name).write_bytes(content)
+        cell.start(victim)
+        await cell.until(lambda: cell.replica(victim).ailing)
+        assert "old copy" in cell.replica(victim).ailing
+
+    async def test_another_cells_directory_is_refused(self) -> None:
+        """A directory of another member stops the start, with words."""
+        cell = await self.started(size=1)
+        await cell.stop()
+        other = self.cell(size=1)
+        with pytest.raises(StorageError, match="belongs to the cell"):
+            other.start()
+
+    async def test_native_sessions(self) -> None:
+        """Calls, queries of every consistency, waits and events through the session client."""
+        cell = await self.started()
+        session = await client.connect(cell.endpoints, reactor=reactor, timeout=3.0)
+        self.addCleanup(lambda: _deferred(session.close()))
+        assert [await session.call("ledger", "add", "a") for _ in range(3)] == [1, 2, 3]
+        for consistency in Consistency:
+            assert await session.query("ledger", "sum", "a", consistency=consistency) == 3
+        wait = await session.begin("ledger", "wait", "b")
+        events = session.events("ledger")
+        await session.call("ledger", "tell", "hello")
+        assert await anext(events) == "hello"
+        await cell.add(1, "b", 7)
+        assert await wait == 7
+        with pytest.raises(Refusal, match="machine-missing"):
+            await session.call("nothing", "add", "a")
+
+    async def test_a_session_outlives_the_replica_it_was_on(self) -> None:
+        """The client moves with its session; what it asked meanwhile is done once."""
+        cell = await self.started()
+        session = await client.connect(cell.endpoints, reactor=reactor, timeout=3.0)
+        self.addCleanup(lambda: _deferred(session.close()))
+        assert await session.call("ledger", "add", "a") == 1
+        first = session.member
+        await cell.stop(first)
+        assert await session.call("ledger", "add", "a") == 2
+        assert session.member != first
+        assert [await session.call("ledger", "add", "a") for _ in range(5)] == [3, 4, 5, 6, 7]
+
+    async def test_sessions_expire_when_nobody_renews_them(self) -> None:
+        """A client that vanishes is expired after its time-out, one that closes is not counted as expired."""
+        cell = await self.started()
+        leaving = await client.connect(cell.endpoints, reactor=reactor, timeout=1.0)
+        await leaving.close()
+        await cell.until(lambda: cell.machine(1).sums.get("closed") == 1)
+        replica = cell.replica(1)
+        opened: list[Any] = []
+        replica.sessions.open(600, "native", opened.append)
+        await cell.until(lambda: opened)
+        assert opened[0].timeout_ms == 600
+        assert len(opened[0].password) == 16
+        await cell.until(lambda: cell.machine(1).sums.get("expired") == 1, 5.0)
+
+
+def _deferred(coroutine: Any) -> Any:
+    from twisted.internet.defer import Deferred
+
+    return Deferred.fromCoroutine(coroutine)
