@@ -23,12 +23,25 @@ from .ready import AcceptedValue
 
 
 class Acceptor:
-    """`silent_until`: before that time of the local clock no candidate is helped. All times in microseconds."""
+    """Args:
+    promised: the highest ballot promised (or voted in).
+    votes: what the disk holds.
+    silent_until: before that time of the local clock no candidate is helped.
+    intact: whether that is all that was ever promised and accepted here.
+    healed_at: the slot up to which the log must be known again, damage on the disk being healed from peers, before
+        this member helps a candidate.
 
-    __slots__ = ("_forgotten", "granted", "granted_until", "promised", "silent_until", "votes")
+    All times are in microseconds.
+    """
 
-    def __init__(self, promised: Ballot, votes: Iterable[AcceptedValue], silent_until: int) -> None:
+    __slots__ = ("_forgotten", "_healed_at", "granted", "granted_until", "intact", "promised", "silent_until", "votes")
+
+    def __init__(
+        self, promised: Ballot, votes: Iterable[AcceptedValue], silent_until: int, intact: bool, healed_at: Slot
+    ) -> None:
         self.promised = promised
+        self.intact = intact
+        self._healed_at = healed_at
         self.votes: dict[Slot, Vote] = {v.slot: Vote(v.slot, v.ballot, v.value) for v in votes}
         self.silent_until = silent_until
         self._forgotten = Slot(min(self.votes, default=Slot(1)) - 1)
@@ -36,6 +49,11 @@ class Acceptor:
         self.granted_until = silent_until
         for vote in self.votes.values():
             assert vote.ballot <= promised or vote.ballot == DECIDED, f"recovered {vote.slot}: vote above the promise"
+
+    def whole(self, chosen: Slot) -> bool:
+        """Whether this member may help a candidate (or be one), the log being known up to `chosen`: nothing that it
+        promised or accepted is missing."""
+        return self.intact and chosen >= self._healed_at
 
     def bound(self, ballot: Ballot, waiver: Ballot, now: int) -> bool:
         """Whether a lease forbids helping `ballot`: one granted to another member (and not waived by it), or possibly

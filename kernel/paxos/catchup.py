@@ -2,86 +2,119 @@
 
 One request is out at a time. An answer that does not come, or that does not help, moves the question to the next
 source. A snapshot is fetched in order from byte 0; if its source dies or lets it go, fetching begins anew elsewhere,
-with whatever snapshot that member holds. Nothing here is trusted: what arrives is checked by the caller before it
+with whatever snapshot that member holds. Nothing here is trusted: what arrives is checked by the driver before it
 replaces anything.
 """
 
 from __future__ import annotations
 
 from .ballot import MemberId, Slot
-from .messages import Fetch, FetchSnapshot, Message, SnapshotChunk
-from .ready import Send
+from .effects import Effects
+from .learner import Learner
+from .messages import Chosen, Compacted, Fetch, FetchSnapshot, Message, SnapshotChunk
+from .ready import SnapshotRequest
+from .roster import Roster
 
 
 class CatchUp:
-    """`patience`: microseconds before a question counts as unanswered."""
+    """Both sides of it. `patience`: microseconds before a question counts as unanswered; `limit`: bytes of log in one
+    answer."""
 
-    def __init__(self, patience: int, limit: int) -> None:
+    def __init__(self, patience: int, limit: int, roster: Roster, learner: Learner, effects: Effects) -> None:
         self._patience = patience
         self._limit = limit
+        self._roster = roster
+        self._learner = learner
+        self._effects = effects
         self._source: MemberId | None = None
         self._due: int | None = None
-        self.slot: Slot | None = None
-        """The snapshot being fetched."""
+        self._slot: Slot | None = None  # of the snapshot being fetched
         self._size = 0
         self._offset = 0
+
+    # ---------------------------------------------------------------- asking
 
     @property
     def due(self) -> int | None:
         """When the open question counts as unanswered; None if none is open."""
         return self._due
 
-    @property
-    def installing(self) -> bool:
-        """The whole snapshot has arrived and waits to be installed or abandoned."""
-        return self.slot is not None and self._offset == self._size
+    def expects(self, slot: Slot) -> bool:
+        """Whether the snapshot at `slot` has arrived whole and is still wanted."""
+        return self._installing and self._slot == slot > self._learner.chosen
 
-    def want(self, first: Slot, source: MemberId, now: int) -> Send | None:
-        """Chosen slots from `first` on exist; `source` should have them. Asks unless a question is open."""
-        if self._due is not None or self.installing:
-            return None
-        return self._ask(source, Fetch(first, self._limit), now)
+    @property
+    def _installing(self) -> bool:
+        return self._slot is not None and self._offset == self._size
+
+    def missing(self, upto: Slot, source: MemberId, now: int) -> None:
+        """Slots up to `upto` are chosen; `source` should have them. Asks if they are not here, unless a question is
+        open."""
+        learner = self._learner
+        if upto > learner.target:
+            learner.target = upto
+        if learner.chosen < upto and self._due is None and not self._installing:
+            self._ask(source, Fetch(Slot(learner.chosen + 1), self._limit), now)
 
     def answered(self, source: MemberId) -> None:
         """A useful answer to a fetch came."""
-        if source == self._source and self.slot is None:
+        if source == self._source and self._slot is None:
             self._due = None
 
-    def compacted(self, source: MemberId, slot: Slot, size: int, now: int) -> Send | None:
-        """`source` has only the snapshot at `slot`."""
-        if source != self._source or self.slot is not None or size <= 0:
-            return None
-        self.slot, self._size, self._offset = slot, size, 0
-        return self._ask(source, FetchSnapshot(slot, 0), now)
-
-    def chunk(self, source: MemberId, chunk: SnapshotChunk, now: int) -> tuple[bool, Send | None]:
-        """Whether the piece is the expected one, and the next question."""
-        if source != self._source or chunk.slot != self.slot or chunk.offset != self._offset or self.installing:
-            return False, None
-        if not chunk.chunk or chunk.size != self._size or self._offset + len(chunk.chunk) > self._size:
-            self.abandon()
-            return False, None
-        self._offset += len(chunk.chunk)
-        if self.installing:
-            self._due = None
-            return True, None
-        return True, self._ask(source, FetchSnapshot(chunk.slot, self._offset), now)
+    def tick(self, now: int) -> None:
+        """If the open question went unanswered, ask the next of the others (ids in order) for the log."""
+        if self._due is None or now < self._due:
+            return
+        self.abandon()
+        others = self._roster.others
+        if others:
+            later = [m for m in others if self._source is not None and m > self._source]
+            self._ask((later or others)[0], Fetch(Slot(self._learner.chosen + 1), self._limit), now)
 
     def abandon(self) -> None:
-        """Forget the snapshot being fetched."""
-        self.slot = None
+        """Forget the question and the snapshot being fetched."""
+        self._slot = None
         self._size = self._offset = 0
         self._due = None
 
-    def overdue(self, first: Slot, others: list[MemberId], now: int) -> Send | None:
-        """The open question went unanswered: ask the next of `others` (ids in order) for the log."""
-        self.abandon()
-        if not others:
-            return None
-        later = [m for m in others if self._source is not None and m > self._source]
-        return self._ask((later or others)[0], Fetch(first, self._limit), now)
+    def on_compacted(self, sender: MemberId, message: Compacted, now: int) -> None:
+        """The source has only a snapshot."""
+        if sender != self._source or self._slot is not None or message.size <= 0:
+            return
+        if message.slot > self._learner.chosen:
+            self._slot, self._size, self._offset = message.slot, message.size, 0
+            self._ask(sender, FetchSnapshot(message.slot, 0), now)
 
-    def _ask(self, source: MemberId, message: Message, now: int) -> Send:
+    def on_chunk(self, sender: MemberId, message: SnapshotChunk, now: int) -> None:
+        """A piece of a snapshot."""
+        if sender != self._source or message.slot != self._slot or message.offset != self._offset or self._installing:
+            return
+        if not message.chunk or message.size != self._size or self._offset + len(message.chunk) > self._size:
+            self.abandon()
+            return
+        self._effects.chunks.append(message)
+        self._offset += len(message.chunk)
+        if self._installing:
+            self._due = None
+        else:
+            self._ask(sender, FetchSnapshot(message.slot, self._offset), now)
+
+    def _ask(self, source: MemberId, message: Message, now: int) -> None:
         self._source = source
         self._due = now + self._patience
-        return Send(source, message)
+        self._effects.send(source, message)
+
+    # ---------------------------------------------------------------- answering
+
+    def on_fetch(self, sender: MemberId, message: Fetch, now: int) -> None:
+        """Somebody lacks slots."""
+        learner = self._learner
+        values = learner.known(message.first, min(message.limit, self._limit))
+        if values is None:
+            self._effects.send(sender, Compacted(learner.snapshot, learner.snapshot_size))
+        else:
+            self._effects.send(sender, Chosen(message.first, values, learner.chosen))
+
+    def on_fetch_snapshot(self, sender: MemberId, message: FetchSnapshot, now: int) -> None:
+        """Somebody wants a piece of our snapshot: the driver has it."""
+        self._effects.requests.append(SnapshotRequest(sender, message))

@@ -1,0 +1,66 @@
+"""What the roles want done, gathered until it is taken out as one :class:`~.ready.Ready`.
+
+A role says what is to be done, and whether it may be done before the records are durable; it never learns when it is
+done. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from .ballot import MemberId
+from .messages import Message, SnapshotChunk
+from .ready import NOTHING, Committed, ReadResult, Ready, Record, Send, SnapshotRequest
+from .roster import Roster
+
+
+class Effects:
+    """`messages` may leave at once, `after` when the records are durable. `recorded` counts the records of this run."""
+
+    __slots__ = ("_roster", "after", "chunks", "messages", "recorded", "records", "requests", "results")
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+        self.messages: list[Send] = []
+        self.records: list[Record] = []
+        self.after: list[Send] = []
+        self.results: list[ReadResult] = []
+        self.requests: list[SnapshotRequest] = []
+        self.chunks: list[SnapshotChunk] = []
+        self.recorded = 0
+
+    def send(self, to: MemberId, message: Message) -> None:
+        """Send now."""
+        self.messages.append(Send(to, message))
+
+    def broadcast(self, message: Message) -> None:
+        """Send to every other member now."""
+        self.messages.extend([Send(other, message) for other in self._roster.others])
+
+    def record(self, record: Record) -> int:
+        """Write to the journal; returns the record's number, by which :meth:`Replica.persisted` speaks of it."""
+        self.records.append(record)
+        self.recorded += 1
+        return self.recorded
+
+    def take(self, committed: list[Committed]) -> Ready:
+        """Everything gathered since the last call, and `committed`; NOTHING itself if that is nothing."""
+        if not (
+            self.messages or self.records or self.after or committed or self.results or self.requests or self.chunks
+        ):
+            return NOTHING
+        ready = Ready(
+            tuple(self.messages),
+            tuple(self.records),
+            self.recorded,
+            tuple(self.after),
+            tuple(committed),
+            tuple(self.results),
+            tuple(self.requests),
+            tuple(self.chunks),
+        )
+        self.messages.clear()
+        self.records.clear()
+        self.after.clear()
+        self.results.clear()
+        self.requests.clear()
+        self.chunks.clear()
+        return ready

@@ -1,0 +1,305 @@
+"""One leadership: from a quorum of promises until somebody else may lead.
+
+Theory of operation. With a quorum of promises the member heartbeats, catches up to the farthest chosen slot reported,
+proposes the open values and one no-op above them. When that no-op is chosen it *serves*: everything chosen before its
+ballot is applied. A leader that no quorum answers for a whole lease steps down.
+
+A CONFIGURATION value stops the line: nothing is proposed above it before it is chosen and handed out. A leader that
+proposed it goes on: no lower ballot can have used the new configuration, or phase 1 would have shown the change. A
+leader that *found* it open, before it served, finishes it under the old quorums and then prepares again under the new
+ones, because its predecessor may have chosen values above it with the new quorums.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .ballot import Ballot, MemberId, Slot
+from .configuration import encode_change
+from .lease import Lease
+from .messages import NOOP, Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Value, Yield
+from .parts import Parts
+from .proposer import Preparation, Proposer
+from .quorum import Change, ChangeKind, InvalidChange, changed
+from .reads import OwedReads
+from .ready import AcceptedValue, Send
+
+
+class _Transfer(NamedTuple):
+    to: MemberId
+    until: int
+
+
+class Leadership:
+    """What a leader knows and does under `ballot`. It ends by being dropped (see :meth:`end`).
+
+    Args:
+        preparation: the completed phase 1.
+        learned: called when a CONFIGURATION value was learned, before anything else is done.
+        step_down: called when this leadership is over by its own judgement.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        preparation: Preparation,
+        now: int,
+        *,
+        learned: Callable[[Slot, Value, int], None],
+        step_down: Callable[[int], None],
+    ) -> None:
+        self._options = options = parts.options
+        self._roster = roster = parts.roster
+        self._effects = parts.effects
+        self._acceptor = parts.acceptor
+        self._learner = parts.learner
+        self._catchup = parts.catchup
+        self._learned = learned
+        self._step_down = step_down
+        assert preparation.ballot == self._acceptor.promised, "ascended under a ballot that is not our promise"
+        self.ballot: Ballot = preparation.ballot
+        self.lease = Lease(roster.member, roster.voters, options.lease, options.drift_ppm, now)
+        self.reads = OwedReads(roster.member, parts.effects)
+        self.progress: dict[MemberId, Slot] = {}
+        self.serving = False
+        self._preparation: Preparation | None = preparation
+        self._base, self._source = preparation.base()
+        self._proposer: Proposer | None = None
+        self._recovering: deque[Value] | None = None
+        self._barrier: Slot | None = None
+        self._open_change: Slot | None = None
+        self._transfer: _Transfer | None = None
+        self._own: deque[tuple[int, Slot]] = deque()  # own votes that await the disk, by record number
+        self._heartbeat_due = now
+        self._commit_told = self._learner.chosen
+        self._over = False
+
+    def begin(self, now: int) -> None:
+        """Tell everybody, and take over."""
+        self._heartbeat(now)
+        self.take_over(now)
+
+    def end(self) -> None:
+        """Nothing is done under this ballot any more."""
+        self._over = True
+        self.serving = False
+        self._own.clear()
+        self.reads.give_up()
+
+    # ---------------------------------------------------------------- taking over
+
+    def take_over(self, now: int) -> None:
+        """Once everything reported as chosen is here: propose what is open, and a no-op of our own above it."""
+        preparation, chosen = self._preparation, self._learner.chosen
+        if preparation is None:
+            return
+        if chosen < self._base:
+            self._catchup.missing(self._base, self._source, now)
+            return
+        self._preparation = None
+        self._catchup.abandon()
+        self._proposer = Proposer(self.ballot, chosen, self._roster.voters)
+        self._commit_told = chosen
+        self._recovering = deque(preparation.open_values(chosen))
+        self._recovering.append(NOOP)
+        self._recover(now)
+
+    @property
+    def proposing(self) -> bool:
+        """Whether phase 2 has begun."""
+        return self._proposer is not None
+
+    def _recover(self, now: int) -> None:
+        """Propose recovered values; not above a configuration among them."""
+        proposer, recovering = self._proposer, self._recovering
+        assert proposer is not None
+        while recovering and self._open_change is None and len(proposer.in_flight) < self._options.window:
+            value = recovering.popleft()
+            slot = self._propose(value, now)
+            if not recovering and value.kind is not Kind.CONFIGURATION:
+                self._barrier = slot
+                self._recovering = None
+
+    # ---------------------------------------------------------------- proposing
+
+    def room(self) -> int:
+        """How many values may be proposed now."""
+        if not self.serving or self._open_change is not None or self._transfer is not None:
+            return 0
+        assert self._proposer is not None
+        return max(0, self._options.window - len(self._proposer.in_flight))
+
+    def propose(self, value: Value, now: int) -> Slot:
+        """See :meth:`Replica.propose`."""
+        assert self.room() > 0, "proposed beyond the window"
+        return self._propose(value, now)
+
+    def reconfigure(self, change: Change, now: int) -> Slot:
+        """See :meth:`Replica.reconfigure`; this leader serves."""
+        assert self._proposer is not None
+        if self._open_change is not None or self._transfer is not None:
+            raise InvalidChange("another change of membership or leadership is under way; try again when it is done")
+        changed(self._roster.configuration, change, self._proposer.next)
+        if change.kind is ChangeKind.PROMOTE:
+            behind = self._learner.chosen - self.progress.get(change.member.id, Slot(0))
+            if behind > 8 * self._options.window:
+                raise InvalidChange(
+                    f"member {change.member.id} is {behind} slots behind; promote it when it has caught up"
+                )
+        return self._propose(Value(Kind.CONFIGURATION, encode_change(change)), now)
+
+    def _propose(self, value: Value, now: int) -> Slot:
+        proposer = self._proposer
+        assert proposer is not None
+        slot = proposer.propose(value, now)
+        if value.kind is Kind.CONFIGURATION:
+            self._open_change = slot
+        if self._acceptor.accept(self.ballot, slot, value):
+            number = self._effects.record(AcceptedValue(self.ballot, slot, value))
+        else:
+            number = self._effects.recorded
+        self._own.append((number, slot))
+        self._commit_told = chosen = self._learner.chosen
+        self._effects.broadcast(Accept(self.ballot, slot, (value,), chosen))
+        return slot
+
+    def on_accepted(self, sender: MemberId, message: Accepted, now: int) -> None:
+        """A member's votes are durable."""
+        proposer = self._proposer
+        if proposer is not None and message.ballot == self.ballot:
+            proposer.accepted(sender, message.first, message.last)
+            self._advance(now)
+
+    def persisted(self, upto: int, now: int) -> None:
+        """Records up to `upto` are durable: our own votes count."""
+        own, member = self._own, self._roster.member
+        while own and own[0][0] <= upto:
+            _, slot = own.popleft()
+            assert self._proposer is not None
+            self._proposer.accepted(member, slot, slot)
+            self._advance(now)
+
+    def _advance(self, now: int) -> None:
+        """Hand out what is chosen, in order."""
+        proposer = self._proposer
+        assert proposer is not None
+        for proposal in proposer.take_chosen():
+            self._learner.learn(proposal.slot, proposal.value)
+            if proposal.value.kind is Kind.CONFIGURATION:
+                self._open_change = None
+                self._learned(proposal.slot, proposal.value, now)
+                if self._over:
+                    return
+        if self._recovering is not None:
+            self._recover(now)
+        if self._barrier is not None and self._learner.chosen >= self._barrier:
+            self._barrier = None
+            self.serving = True
+
+    def adopted(self) -> None:
+        """The roster changed: other voters decide now."""
+        self.lease.reconfigure(self._roster.voters)
+        if self._proposer is not None:
+            self._proposer.voters = self._roster.voters
+        members = self._roster.configuration.ids()
+        self.progress = {member: slot for member, slot in self.progress.items() if member in members}
+
+    def tell_commit(self) -> None:
+        """Before the effects are taken: the commit index travels in an Accept that leaves with them, if there is
+        one, and as a message of its own otherwise."""
+        chosen = self._learner.chosen
+        if chosen <= self._commit_told:
+            return
+        self._commit_told = chosen
+        messages = self._effects.messages
+        carried = False
+        for i, (to, message) in enumerate(messages):
+            if type(message) is Accept:
+                messages[i] = Send(to, message._replace(commit=chosen))
+                carried = True
+        if not carried:
+            self._effects.broadcast(Commit(self.ballot, chosen))
+
+    # ---------------------------------------------------------------- staying
+
+    def due(self) -> int:
+        """When :meth:`tick` has something to do."""
+        return min(self._heartbeat_due, self.lease.forlorn_at() + 1)
+
+    def tick(self, now: int) -> None:
+        """Heartbeat when it is time; step down when no quorum answers."""
+        if now > self.lease.forlorn_at():
+            self._step_down(now)
+            return
+        if self._transfer is not None and now >= self._transfer.until:
+            self._transfer = None
+        if now >= self._heartbeat_due:
+            self._heartbeat(now)
+
+    def lease_left(self, now: int) -> int:
+        """Microseconds for which the lease surely runs and is not about to be given up."""
+        return self.lease.left(now) if self._transfer is None else 0
+
+    def _heartbeat(self, now: int) -> None:
+        round_ = self.lease.send(now)
+        self._acceptor.grant(self.ballot, now, self._options.lease)
+        self._heartbeat_due = now + self._options.heartbeat
+        self._commit_told = chosen = self._learner.chosen
+        beat = Heartbeat(self.ballot, chosen, now, round_, self._roster.configuration.number)
+        self._effects.messages[:0] = [Send(other, beat) for other in self._roster.others]
+        self._grant_reads(now)
+
+    def on_beaten(self, sender: MemberId, message: Beaten, now: int) -> None:
+        """A member answered a heartbeat."""
+        if message.ballot != self.ballot:
+            return
+        self.progress[sender] = message.applied
+        self.lease.answer(sender, message.sent, message.round)
+        self._grant_reads(now)
+        if self._proposer is not None and sender in self._roster.others:
+            self._send_again(sender, now)
+        if self._transfer is not None:
+            self._try_transfer(now)
+
+    def _send_again(self, to: MemberId, now: int) -> None:
+        """What went out several heartbeats ago and `to` has not accepted was lost on the way."""
+        proposer = self._proposer
+        assert proposer is not None
+        for proposal in proposer.unanswered(to, now - 4 * self._options.heartbeat):
+            proposal.sent = now
+            self._effects.send(to, Accept(self.ballot, proposal.slot, (proposal.value,), self._learner.chosen))
+
+    # ---------------------------------------------------------------- reads
+
+    def read(self, asker: MemberId, context: int, now: int) -> None:
+        """Answer at once under the lease, else after a round of heartbeats, which begins now."""
+        if self.serving and self.lease_left(now) > 0:
+            self.reads.answer(asker, context, self._learner.chosen)
+        elif self.reads.wait(asker, context, self.lease):
+            self._heartbeat_due = min(self._heartbeat_due, now)
+
+    def _grant_reads(self, now: int) -> None:
+        if self.serving and self.reads:
+            self.reads.grant(self._learner.chosen, self.lease, self.lease_left(now) > 0)
+
+    # ---------------------------------------------------------------- handing over
+
+    def transfer(self, to: MemberId, now: int) -> None:
+        """See :meth:`Replica.transfer`; this leader serves."""
+        if to not in self._roster.voters or to == self._roster.member:
+            raise InvalidChange(f"leadership can be handed to another voter only, and member {to} is none")
+        if self._open_change is not None:
+            raise InvalidChange("a change of membership is under way; try again when it is done")
+        self._transfer = _Transfer(to, now + self._options.lease)
+        self._try_transfer(now)
+
+    def _try_transfer(self, now: int) -> None:
+        transfer, proposer = self._transfer, self._proposer
+        assert transfer is not None
+        assert proposer is not None
+        chosen = self._learner.chosen
+        if not proposer.in_flight and self.progress.get(transfer.to, Slot(0)) >= chosen:
+            self._effects.send(transfer.to, Yield(self.ballot, chosen))
+            self._step_down(now)

@@ -1,0 +1,22 @@
+"""The settings of a consensus core."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Options(NamedTuple):
+    """Times in microseconds, sizes in bytes. Every member of a cell must run with the same lease and drift."""
+
+    lease: int = 400_000
+    heartbeat: int = 50_000
+    drift_ppm: int = 20_000  # how much faster one clock may run than another, in parts per million
+    campaign_spread: int = 100_000  # a campaign starts up to this long after the lease ended, at random
+    window: int = 8  # slots proposed and not yet chosen
+    fetch_limit: int = 1 << 20
+    promise_limit: int = 1 << 20
+    retained: int = 16 << 20  # bytes of chosen log kept in memory behind a snapshot for lagging members
+
+
+NEVER: Final = 1 << 62
+"""A due time that does not come."""
