@@ -100,8 +100,8 @@ class Connection:
 
     __slots__ = (
         "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client", "out",
-        "packed_identities", "pausing", "queue", "queued", "received_count", "rest", "room", "sent_count",
-        "session", "stage", "stalled", "timeout_ms", "wire",
+        "packed_identities", "pausing", "queue", "queued", "rest", "room", "sent_count",
+        "session", "stage", "stalled", "timeout_ms", "told_count", "wire",
     )  # fmt: skip
 
     def __init__(self, front: ZooKeeperFront, wire: Wire, number: int, address: object) -> None:
@@ -128,8 +128,14 @@ class Connection:
         self.pausing = False
         self.stalled = False
         """The client does not take its replies; nothing is answered until it does."""
-        self.received_count = 0
         self.sent_count = 0
+        self.told_count = 0
+        """Notifications among what was sent."""
+
+    @property
+    def received_count(self) -> int:
+        """Requests taken: those that were answered and those on their way. The hot loops need not count."""
+        return self.sent_count - self.told_count + self.in_flight
 
     # ------------------------------------------------------------ what the socket tells
 
@@ -187,7 +193,6 @@ class Connection:
             return
         self.stage = Stage.OPENING
         self.rest = buffer[4 + length :]
-        self.received_count += 1
         self.old_client = request.read_only is None
         if request.last_zxid <= self.front.machine.zxid:
             self._open(request.timeout, request.session, request.password or b"")
@@ -269,7 +274,6 @@ class Connection:
         zxid = machine.zxid
         who = self.identities
         out = self.out
-        first = len(out)
         length_max = front.settings.frame_max
         head = REQUEST.unpack_from
         int_at = INT.unpack_from
@@ -316,7 +320,6 @@ class Connection:
             if not goes_on or (self.room < 0 and self._stall()):
                 break
             who = self.identities
-        self.received_count += len(out) - first
         return at
 
     def _answer_rare(self, xid: int, op: int, frame: bytes, zxid: int) -> bool:
@@ -395,7 +398,6 @@ class Connection:
                 start, count, writing = at, 0, is_write
                 if op == _PING:
                     self.sent_count += 1
-                    self.received_count += 1
                     self.wire.send(REPLY.pack(16, xid, front.machine.zxid, 0))
                     start = at = stop
                     continue
@@ -420,7 +422,6 @@ class Connection:
             self.queue.append(frames)
             self.queued += len(frames)
             return
-        self.received_count += count
         if self.queue and self.queue[-1] is not MARK:
             self.queue.append(MARK)
             frames = pause(self.number) + frames
@@ -458,7 +459,7 @@ class Connection:
             return
         for answer in answers:
             while events and events[0][0] <= number:
-                self.out.append(events.pop(0)[1])
+                self.emit(events.pop(0)[1])
             self.out.append(answer)
             number += 1
 
@@ -467,10 +468,12 @@ class Connection:
         if self.in_flight:
             self.events.append((self.front.answers_so_far(), event))
         else:
-            self.out.append(event)
+            self.emit(event)
         self.front.touched[self] = None
 
     def emit(self, frame: bytes) -> None:
+        """Put a notification behind what has been answered so far."""
+        self.told_count += 1
         self.out.append(frame)
 
     def _barrier_passed(self, ready: bool) -> None:
@@ -488,7 +491,8 @@ class Connection:
         if self.wire.closed:
             return
         if self.events:
-            self.out.extend(event for _stamp, event in self.events)
+            for _stamp, event in self.events:
+                self.emit(event)
             self.events.clear()
         if not self.in_flight and not self.barriers:
             self._answer_queue()
@@ -532,8 +536,9 @@ class Connection:
         out = self.out
         self.sent_count += len(out)
         self.room = REPLY_ROOM
-        self.out = []
-        self.wire.send(out[0] if len(out) == 1 else b"".join(out))
+        piece = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self.wire.send(piece)
 
     def _end(self) -> None:
         if self.out:

@@ -216,7 +216,7 @@ def _dump(front: ZooKeeperFront) -> str:
 
 def _crst(front: ZooKeeperFront) -> str:
     for each in front.connections.values():
-        each.received_count = each.sent_count = 0
+        each.sent_count = each.told_count = 0
     return "Connection stats reset.\n"
 
 

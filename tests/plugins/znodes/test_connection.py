@@ -1,0 +1,399 @@
+"""A connection: the handshake, and the order of everything a client hears."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import wire
+from quorate.kernel.machine import SessionId
+from quorate.plugins.znodes import connection as limits
+from quorate.plugins.znodes import jute
+from quorate.plugins.znodes.protocol import Err, Op, Xid
+from talk import Event, Room, Talk
+from wire import create, frame, path_watch, put
+
+ANN = jute.Auth.build({"type": 0, "scheme": b"digest", "auth": b"ann:pw"})
+MINE = [{"perms": 31, "scheme": b"auth", "id": b""}]
+
+
+@pytest.fixture
+def room() -> Room:
+    """One replica."""
+    return Room(words="*", tick="500")
+
+
+def value(reply: wire.Reply) -> bytes | None:
+    """The value in a getData's reply."""
+    return jute.GetDataReply.parse(reply.body).data
+
+
+def test_timeouts_are_negotiated(room: Room) -> None:
+    """Between 2 and 20 ticks; the password is there, and the read-only byte only for who sent one."""
+    assert room.talk().connection.timeout_ms == 10_000
+    for asked, got in ((1, 1000), (10**8, 10_000), (4321, 4321)):
+        response = Talk(room, room.fronts[0]).connect(timeout=asked)
+        assert (response.timeout, len(response.password), response.tail) == (got, 16, b"\0")
+    assert Talk(room, room.fronts[0]).connect(old=True).tail == b""
+
+
+def test_requests_before_the_response_wait(room: Room) -> None:
+    """What comes with the connect request is answered after its response, in order."""
+    talk = Talk(room, room.fronts[0])
+    talk.connect(turn=False)
+    talk.send(talk.say(Op.CREATE, create(b"/a", b"1")), talk.say(Op.GET_DATA, path_watch(b"/a")))
+    assert not talk.wire.sent
+    room.turn()
+    assert talk.response().session
+    assert [each.xid for each in talk.heard()] == [1, 2]
+
+
+def test_handshake_in_pieces(room: Room) -> None:
+    """Bytes may come one by one."""
+    talk = Talk(room, room.fronts[0])
+    request = jute.ConnectRequest.build(
+        {"protocol": 0, "last_zxid": 0, "timeout": 5000, "session": 0, "password": bytes(16), "read_only": False}
+    )
+    for byte in len(request).to_bytes(4, "big") + request:
+        talk.connection.received(bytes((byte,)))
+    room.turn()
+    assert talk.response().timeout == 5000
+    for byte in talk.say(Op.EXISTS, path_watch(b"/")) + talk.say(Op.CREATE, create(b"/x")):
+        talk.connection.received(bytes((byte,)))
+    room.turn()
+    assert [each.err for each in talk.heard()] == [0, 0]
+
+
+def test_client_that_has_seen_more_is_sent_away(room: Room) -> None:
+    """A replica that is behind the client closes without a word; one that has caught up serves."""
+    talk = room.talk(zxid=1 << 40)
+    assert talk.wire.closed
+    assert not talk.wire.sent
+    zxid = room.fronts[0].machine.zxid
+    assert room.talk(zxid=zxid).session
+
+
+def test_sessions_are_taken_up_again(room: Room) -> None:
+    """Id and password bring the same session; the older connection is closed. A wrong password or an unknown id gets
+    zeros."""
+    first = room.talk()
+    first.call(Op.CREATE, create(b"/e", b"", 1))
+    again = room.talk(session=first.session, password=first.password)
+    assert again.session == first.session
+    assert first.wire.closed
+    assert again.call(Op.EXISTS, path_watch(b"/e")).err == 0
+    for session, password in ((first.session, b"x" * 16), (12345, first.password)):
+        refused = room.talk(session=session, password=password)
+        assert (refused.session, refused.password, refused.wire.closed) == (0, bytes(16), True)
+    assert not again.wire.closed
+
+
+def test_pipelined_requests_take_effect_in_order(room: Room) -> None:
+    """Reads between writes, all in one piece, see exactly the writes before them."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/a", b"0"))
+    frames = []
+    for number in range(1, 6):
+        frames += [talk.say(Op.SET_DATA, put(b"/a", b"%d" % number)), *[talk.say(Op.GET_DATA, path_watch(b"/a"))] * 2]
+    talk.send(*frames)
+    room.turn()
+    replies = talk.heard()
+    assert [each.xid for each in replies] == sorted(each.xid for each in replies)
+    assert [value(each) for each in replies if len(each.body) > 68] == [b"%d" % n for n in range(1, 6) for _ in "ab"]
+    zxids = [each.zxid for each in replies]
+    assert zxids == sorted(zxids)
+
+
+def test_answers_of_a_batch_leave_in_one_write(room: Room) -> None:
+    """Many replies and events, one send."""
+    talk = room.talk()
+    talk.call(Op.EXISTS, path_watch(b"/n9", True))
+    talk.wire.writes = 0
+    talk.send(*(talk.say(Op.CREATE, create(b"/n%d" % number)) for number in range(20)))
+    room.turn()
+    assert len(talk.heard()) == 21
+    assert talk.wire.writes == 1
+
+
+def test_reads_do_not_wait_for_the_turn(room: Room) -> None:
+    """With nothing on its way a read is answered within the call that brought it."""
+    talk = room.talk()
+    talk.send(talk.say(Op.GET_DATA, path_watch(b"/")), talk.say(Op.PING, xid=Xid.PING))
+    assert [each.xid for each in talk.heard()] == [1, -2]
+
+
+def test_event_stands_between_what_was_before_and_after(room: Room) -> None:
+    """A watch set by a read behind a write, fired by the next write of the same piece: reply, event, reply."""
+    talk = room.talk()
+    talk.send(
+        talk.say(Op.CREATE, create(b"/a", b"0")),
+        talk.say(Op.GET_DATA, path_watch(b"/a", True)),
+        talk.say(Op.SET_DATA, put(b"/a", b"1")),
+        talk.say(Op.GET_DATA, path_watch(b"/a")),
+    )
+    room.turn()
+    first, read, event, write, last = talk.heard()
+    assert [each.xid for each in (first, read, write, last)] == [1, 2, 3, 4]
+    assert (value(read), event, value(last)) == (b"0", Event(3, b"/a"), b"1")
+
+
+def test_event_comes_before_newer_values(room: Room) -> None:
+    """Another client's writes: the event is there before any reply that shows them, also when reads wait behind a
+    write."""
+    talk, other = room.talk(), room.talk()
+    talk.call(Op.CREATE, create(b"/a", b"0"))
+    talk.call(Op.GET_DATA, path_watch(b"/a", True))
+    other.send(other.say(Op.SET_DATA, put(b"/a", b"1")))
+    talk.send(talk.say(Op.CREATE, create(b"/b")), talk.say(Op.GET_DATA, path_watch(b"/a")))
+    room.turn()
+    event, made, read = talk.heard()
+    assert (event, made.xid, value(read)) == (Event(3, b"/a"), 3, b"1")
+
+
+def test_idle_client_is_told_at_once(room: Room) -> None:
+    """An event needs no request to travel on."""
+    talk, other = room.talk(), room.talk()
+    talk.call(Op.EXISTS, path_watch(b"/new", True))
+    other.call(Op.CREATE, create(b"/new"))
+    assert talk.heard() == [Event(1, b"/new")]
+
+
+def test_events_across_replicas() -> None:
+    """A watch on one replica is fired by a write through another."""
+    room = Room(3)
+    talk, other = room.talk(0), room.talk(2)
+    talk.call(Op.GET_CHILDREN, path_watch(b"/", True))
+    other.call(Op.CREATE, create(b"/new"))
+    assert talk.heard() == [Event(4, b"/")]
+    assert talk.call(Op.EXISTS, path_watch(b"/new")).err == 0
+
+
+def test_sync_waits_and_so_does_what_follows(room: Room) -> None:
+    """A sync is answered after the barrier, reads behind it after it; a write behind it carries them all along."""
+    talk = room.talk()
+    talk.send(talk.say(Op.SYNC, b"\0\0\0\1/"), talk.say(Op.GET_DATA, path_watch(b"/")))
+    assert not talk.wire.sent
+    room.turn()
+    assert [each.xid for each in talk.heard()] == [1, 2]
+    talk.send(
+        talk.say(Op.SYNC, b"\0\0\0\1/"),
+        talk.say(Op.CREATE, create(b"/a", b"1")),
+        talk.say(Op.SYNC, b"\0\0\0\1/"),
+        talk.say(Op.GET_DATA, path_watch(b"/a")),
+    )
+    room.turn()
+    replies = talk.heard()
+    assert [each.xid for each in replies] == [3, 4, 5, 6]
+    assert replies[0].body == b"\0\0\0\1/"
+    assert value(replies[3]) == b"1"
+
+
+def test_sync_without_a_quorum_ends_the_connection(room: Room) -> None:
+    """A barrier that cannot be is not answered as if it had been."""
+    talk = room.talk()
+    room.cell.serve(False)
+    talk.send(talk.say(Op.SYNC, b"\0\0\0\1/"))
+    room.clock.advance(1)
+    assert talk.wire.closed
+    assert not talk.wire.sent
+
+
+def test_authentication_counts_from_where_it_stands(room: Room) -> None:
+    """What was sent before an authentication is refused, what follows is allowed, and the replies keep their order."""
+    talk = room.talk()
+    talk.send(
+        talk.say(Op.CREATE, create(b"/m1", b"", 0, MINE)),
+        talk.say(Op.AUTH, ANN, xid=Xid.AUTH),
+        talk.say(Op.CREATE, create(b"/m2", b"", 0, MINE)),
+        talk.say(Op.WHO_AM_I),
+    )
+    room.turn()
+    refused, authenticated, made, who = talk.heard()
+    assert [each.err for each in (refused, authenticated, made, who)] == [Err.INVALID_ACL, 0, 0, 0]
+    assert (authenticated.xid, authenticated.zxid) == (Xid.AUTH, 0)
+    assert [(each.scheme, each.id) for each in jute.Ids.parse(who.body)] == [(b"ip", b"127.0.0.1"), (b"digest", b"ann")]
+
+
+@pytest.mark.parametrize("behind_a_write", [False, True])
+def test_failed_authentication_ends_the_connection(room: Room, behind_a_write: bool) -> None:
+    """-115, then the end; what follows is not looked at, what came before is answered."""
+    talk = room.talk()
+    before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
+    wrong = jute.Auth.build({"type": 0, "scheme": b"nosuch", "auth": b"x"})
+    talk.send(*before, talk.say(Op.AUTH, wrong, xid=-4), talk.say(Op.CREATE, create(b"/late")))
+    room.turn()
+    *earlier, refused = talk.heard()
+    assert [each.err for each in earlier] == [0] * len(before)
+    assert (refused.xid, refused.err) == (-4, Err.AUTH_FAILED)
+    assert talk.wire.closed
+    assert b"/late" not in room.fronts[0].tree.nodes
+
+
+@pytest.mark.parametrize("behind_a_write", [False, True])
+def test_unknown_request_ends_the_connection(room: Room, behind_a_write: bool) -> None:
+    """-6 without a transaction number, then the end; the cell's own operations count as unknown."""
+    for op in (99, 0, Op.DELETE_CONTAINER, Op.CREATE_SESSION, Op.SASL):
+        talk = room.talk()
+        before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
+        talk.send(*before, talk.say(op), talk.say(Op.CREATE, create(b"/late")))
+        room.turn()
+        reply = talk.heard()[-1]
+        assert (reply.zxid, reply.err, talk.wire.closed) == (-1, Err.UNIMPLEMENTED, True)
+    assert b"/late" not in room.fronts[0].tree.nodes
+
+
+def test_close_session(room: Room) -> None:
+    """Everything before it is answered, then it, then the end; the ephemerals are gone."""
+    talk = room.talk()
+    talk.send(
+        talk.say(Op.CREATE, create(b"/e", b"", 1)),
+        talk.say(Op.EXISTS, path_watch(b"/e")),
+        talk.say(Op.CLOSE_SESSION),
+        talk.say(Op.CREATE, create(b"/late")),
+    )
+    room.turn()
+    assert [(each.xid, each.err) for each in talk.heard()] == [(1, 0), (2, 0), (3, 0)]
+    assert talk.wire.closed
+    assert not room.fronts[0].connections
+    assert not {b"/e", b"/late"} & room.fronts[0].tree.nodes.keys()
+
+
+@pytest.mark.parametrize("length", [-1, 0, 4, 7, 0xFFFFF + 1, 0x7FFFFFFF])
+def test_impossible_frames_end_the_connection(room: Room, length: int) -> None:
+    """Too short for a header or longer than allowed: closed without a word, nothing kept."""
+    talk = room.talk()
+    talk.send(length.to_bytes(4, "big", signed=True), bytes(8))
+    assert talk.wire.closed
+    assert not talk.wire.sent
+    assert not room.fronts[0].connections
+
+
+def test_malformed_records_are_answered(room: Room) -> None:
+    """A cut record gets -5 and the connection goes on, for reads of every kind."""
+    talk = room.talk()
+    for op in (3, 4, 6, 8, 9, 12, 17, 18, 22, 101, 103, 104, 105, 106):
+        for body in (b"", b"\0", b"\0\0\0", b"\0\0\0\x10/x", b"\xff\xff\xff\xf9/"):
+            reply = talk.call(op, body)
+            assert reply.err == Err.MARSHALLING_ERROR, (op, body)
+    assert talk.call(Op.EXISTS, path_watch(b"/") + b"junk").err == 0
+
+
+def test_slow_client_is_waited_for(room: Room) -> None:
+    """A client that does not take large replies is read no further, and loses nothing when it does."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/big", b"x" * 500_000))
+    talk.wire.takes = False
+    talk.send(*(talk.say(Op.GET_DATA, path_watch(b"/big")) for _ in range(30)), talk.say(Op.CREATE, create(b"/after")))
+    room.turn()
+    assert not talk.wire.reading
+    assert talk.wire.pending < 4 << 20
+    assert b"/after" not in room.fronts[0].tree.nodes
+    talk.wire.takes = True
+    while talk.connection.stalled:
+        talk.wire.pending = 0
+        talk.connection.drained()
+    room.turn()
+    assert [each.xid for each in talk.heard()] == list(range(2, 33))
+    assert talk.wire.reading
+
+
+def test_too_much_at_a_pause_drops_the_client(room: Room) -> None:
+    """Reads between writes cannot be waited for: one that asks for more than fits is dropped, and the others go on."""
+    talk, other = room.talk(), room.talk()
+    talk.call(Op.CREATE, create(b"/big", b"x" * 900_000))
+    frames = [talk.say(Op.CREATE, create(b"/a"))]
+    frames += [talk.say(Op.GET_DATA, path_watch(b"/big")) for _ in range(30)]
+    talk.send(*frames, talk.say(Op.CREATE, create(b"/b")))
+    room.turn()
+    assert talk.wire.closed
+    assert other.call(Op.EXISTS, path_watch(b"/b")).err == 0
+
+
+def test_much_in_flight_stops_reading(room: Room) -> None:
+    """Above the bound a connection is read no further until its answers have come."""
+    talk = room.talk()
+    room.cell.serve(False)
+    talk.send(*(talk.say(Op.CREATE, create(b"/n%d" % number)) for number in range(limits.IN_FLIGHT_MAX + 1)))
+    assert not talk.wire.reading
+    room.cell.serve(True)
+    room.turn()
+    assert talk.wire.reading
+    assert len(talk.heard()) == limits.IN_FLIGHT_MAX + 1
+
+
+def test_full_backlog_stops_reading(room: Room) -> None:
+    """Without room in the stream nothing is read; with room again all go on."""
+    talk, seat = room.talk(), room.seat()
+    seat.room_left = 0
+    talk.send(talk.say(Op.CREATE, create(b"/a")))
+    room.turn()
+    talk.send(talk.say(Op.CREATE, create(b"/b")))
+    assert not talk.wire.reading
+    seat.room_left = 1
+    seat.on_room()
+    room.turn()
+    assert talk.wire.reading
+    assert len(talk.heard()) == 2
+
+
+def test_pauses_belong_to_a_connection(room: Room) -> None:
+    """Reads held back on a new connection of a session are not answered by what the old one left in the log."""
+    old = room.talk()
+    old.call(Op.CREATE, create(b"/a", b"0"))
+    again = Talk(room, room.fronts[0])
+    again.connect(session=old.session, password=old.password, turn=False)
+    old.send(
+        old.say(Op.SET_DATA, put(b"/a", b"1")),
+        old.say(Op.GET_DATA, path_watch(b"/a")),
+        old.say(Op.SET_DATA, put(b"/a", b"2")),
+    )
+    room.clock.advance(0)
+    again.response()
+    again.send(
+        again.say(Op.SET_DATA, put(b"/a", b"3")),
+        again.say(Op.GET_DATA, path_watch(b"/a")),
+        again.say(Op.SET_DATA, put(b"/a", b"4")),
+    )
+    room.turn()
+    assert old.wire.closed
+    assert [value(each) for each in again.heard() if len(each.body) > 68] == [b"3"]
+
+
+def test_watches_again_after_a_reconnect(room: Room) -> None:
+    """setWatches tells what was missed before its reply, and arms the rest."""
+    talk = room.talk()
+    for path in (b"/a", b"/b", b"/p"):
+        talk.call(Op.CREATE, create(path))
+    zxid = talk.call(Op.GET_DATA, path_watch(b"/a")).zxid
+    talk.call(Op.SET_DATA, put(b"/a", b"1"))
+    talk.call(Op.CREATE, create(b"/new"))
+    body = jute.SetWatches.build(
+        {"zxid": zxid, "changed": [b"/a", b"/b", b"/gone"], "exists": [b"/new", b"/none"], "children": [b"/p"]}
+    )
+    again = room.talk(session=talk.session, password=talk.password)
+    again.send(frame(Xid.SET_WATCHES, Op.SET_WATCHES, body))
+    *events, reply = again.heard()
+    assert events == [Event(3, b"/a"), Event(2, b"/gone"), Event(1, b"/new")]
+    assert (reply.xid, reply.err) == (Xid.SET_WATCHES, 0)
+    talk = room.talk()
+    talk.call(Op.SET_DATA, put(b"/b", b"1"))
+    talk.call(Op.CREATE, create(b"/p/c"))
+    assert again.heard() == [Event(3, b"/b"), Event(4, b"/p")]
+
+
+def test_session_expires_in_silence(room: Room) -> None:
+    """A silent client's session ends, its connection is closed; one that pings stays."""
+    quiet, lively = room.talk(timeout=1000), room.talk(timeout=1000)
+    quiet.call(Op.CREATE, create(b"/e", b"", 1))
+    for _ in range(8):
+        room.clock.advance(0.5)
+        room.turn()
+        lively.call(Op.PING, xid=Xid.PING)
+    assert quiet.wire.closed
+    assert not lively.wire.closed
+    assert b"/e" not in room.fronts[0].tree.nodes
+    assert SessionId(quiet.session) not in room.cell.sessions
