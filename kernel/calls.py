@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from random import Random
 
 NOWHERE: Final = Origin(0, 0)
+DETAIL_CHARS_MAX: Final = 8192
+"""Of the traceback that is kept for people."""
 
 
 class Reached(Exception):
@@ -353,7 +355,7 @@ class Calls:
         self._effects = SystemEffects()
         if isinstance(pending, TimerFired):
             self.timers.set(loaded.number, pending.key, pending.at)
-        detail = "".join(traceback.format_exception(error))
+        detail = "".join(traceback.format_exception(error))[-DETAIL_CHARS_MAX:]
         loaded.halt = Halt(index, f"{type(error).__name__} in {place}", pending, detail)
         self._note(loaded, "halted")
         return replies.halted(loaded.name, loaded.halt.reason)

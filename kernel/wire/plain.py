@@ -84,14 +84,15 @@ def check(value: object, exact: bool = False) -> None:
         NotPlain: it is not.
     """
     level = [value]
-    for _ in range(DEPTH_MAX + 1):
+    for depth in range(DEPTH_MAX + 1):
         deeper: list[object] = []
         for item in level:
+            if depth == DEPTH_MAX and isinstance(item, list | tuple | dict):
+                raise NotPlain(f"nested deeper than {DEPTH_MAX}")
             deeper += _deeper(item, exact)
         if not deeper:
             return
         level = deeper
-    raise NotPlain(f"nested deeper than {DEPTH_MAX}")
 
 
 def _deeper(item: Any, exact: bool) -> Iterable[object]:
