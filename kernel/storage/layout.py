@@ -118,6 +118,7 @@ class SegmentHeader(NamedTuple):
 
 
 def pack_segment(header: SegmentHeader) -> bytes:
+    """A segment header's bytes; they fit into one sector."""
     owner, number, size, first, certified, previous, standing = header
     body = _SEGMENT.pack(*owner, number, size, first, certified, previous, *_flat(standing))
     return stamp(SEGMENT_MAGIC, body)
@@ -223,6 +224,7 @@ class Mark(NamedTuple):
 
 
 def pack_mark(mark: Mark) -> bytes:
+    """A mark's bytes; they fit into one sector."""
     disk, sequence, segment, end, upto, chain, standing, stop = mark
     return stamp(MARK_MAGIC, _MARK.pack(disk, sequence, segment, end, upto, chain, *_flat(standing), stop))
 

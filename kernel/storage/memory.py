@@ -212,6 +212,8 @@ def _error(number: int, path: str) -> OSError:
 
 
 class MemoryLock:
+    """A lock that ends with the program that took it."""
+
     def __init__(self, system: MemoryFileSystem, directory: str) -> None:
         self._system = system
         self._directory = directory

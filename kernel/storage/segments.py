@@ -20,6 +20,7 @@ _ZEROS: Final = bytes(PIECE)
 
 
 def segment_name(number: int) -> str:
+    """The file name of segment `number`."""
     return f"journal-{number:010d}.log"
 
 
