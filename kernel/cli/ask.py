@@ -7,7 +7,6 @@ Knows the native protocol's frames and nothing of sessions; commands go through 
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 
@@ -49,8 +48,7 @@ def status(endpoint: str, timeout: float) -> Mapping[str, Plain]:
 
 def _connected(where: Target, timeout: float) -> socket.socket:
     if not where.path:
-        link = socket.create_connection((where.host, where.port), timeout)
-        return ssl.create_default_context().wrap_socket(link, server_hostname=where.host) if where.tls else link
+        return socket.create_connection((where.host, where.port), timeout)
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     link.settimeout(timeout)
     try:
