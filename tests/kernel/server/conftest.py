@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,8 @@ class LiveCell:
 
 
 @pytest.fixture(autouse=True)
-def cells(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+def cells(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Gives test cases ``self.cell(...)``."""
     if request.cls is not None:
         request.cls.cell = lambda _, **options: LiveCell(tmp_path, **options)
         request.cls.directory = tmp_path
-    yield

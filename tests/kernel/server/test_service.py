@@ -93,7 +93,7 @@ class CellTests(TestCase):
     async def test_snapshots_let_the_journal_go(self) -> None:
         """After enough log a snapshot is taken by a child, and a restart begins from it."""
         cell = await self.started(snapshot_log=100_000)
-        for number in range(10):
+        for _ in range(10):
             await cell.fill(1, "k", 30_000)
         kept = lambda: all(cell.replica(m).snapshotting._snapshots.kept for m in cell.running)  # noqa: E731
         await cell.until(kept)

@@ -1,0 +1,93 @@
+"""What a replica's configuration may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from quorate.kernel.paxos.quorum import Role
+from quorate.kernel.server.config import BadConfiguration, Founder, ReplicaConfig
+
+GOOD = """
+cell = "main"
+member = 2
+directory = "data"
+machines = ["znodes", "locks"]
+
+[listen]
+peer = "tcp:7410"
+client = "tcp:7420"
+zookeeper = "tcp:2181"
+
+[members.1]
+peer = "tcp:10.0.0.1:7410"
+client = "tcp:10.0.0.1:7420"
+
+[members.2]
+peer = "tcp:10.0.0.2:7410"
+client = "tcp:10.0.0.2:7420"
+zookeeper = "tcp:10.0.0.2:2181"
+
+[timing]
+lease_ms = 800
+"""
+
+
+def read(directory: Path, text: str) -> ReplicaConfig:
+    path = directory / "replica.toml"
+    path.write_text(text)
+    return ReplicaConfig.from_toml(path)
+
+
+def test_reads_everything(tmp_path: Path) -> None:
+    """Every part lands where it belongs; paths count from the file."""
+    config = read(tmp_path, GOOD)
+    assert config.directory == tmp_path / "data"
+    assert config.machines == ("znodes", "locks")
+    assert config.doors == {"zookeeper": "tcp:2181"}
+    assert config.paxos_options().lease == 800_000
+    assert [member.id for member in config.founding.members] == [1, 2]
+    assert all(member.role is Role.VOTER for member in config.founding.members)
+    assert dict(config.founding.members[1].doors)["zookeeper"] == "tcp:10.0.0.2:2181"
+
+
+def test_the_cell_is_known_by_its_name_and_founders(tmp_path: Path) -> None:
+    """Every founder derives the same 16 bytes, whatever else differs; another name or founder makes another cell."""
+    config = read(tmp_path, GOOD)
+    same = read(tmp_path, GOOD.replace("member = 2", "member = 1").replace("tcp:7410", "tcp:7411", 1))
+    assert config.cell_id == same.cell_id
+    assert len(config.cell_id) == 16
+    assert read(tmp_path, GOOD.replace('"main"', '"other"')).cell_id != config.cell_id
+    assert read(tmp_path, GOOD.replace("10.0.0.1:7410", "10.0.0.9:7410")).cell_id != config.cell_id
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('cell = "main"', "", "does not say 'cell'"),
+        ("member = 2", "member = 0", "between 1 and 65535"),
+        ("member = 2", 'member = "2"', "is no int"),
+        ("[members.1]", "[members.one]", "with a number"),
+        ("lease_ms = 800", "leese_ms = 800", "leese_ms, which nobody reads"),
+        ("lease_ms = 800", "lease_ms = 100", "four times"),
+        ("lease_ms = 800", "lease_ms = 0", "above 0"),
+        ("tcp:7420", "tcp:x", "names no port"),
+        ('peer = "tcp:7410"', "", "does not say 'peer'"),
+        ("[timing]", "[[", "is no TOML"),
+        ('machines = ["znodes", "locks"]', "machines = 3", "no list of strings"),
+        ("[timing]", "[tuning]", "tuning, which nobody reads"),
+    ],
+)
+def test_says_what_is_wrong(tmp_path: Path, old: str, new: str, words: str) -> None:
+    """Each mistake is named, with the file."""
+    assert old in GOOD
+    with pytest.raises(BadConfiguration, match=words) as caught:
+        read(tmp_path, GOOD.replace(old, new, 1))
+    assert "replica.toml" in str(caught.value)
+
+
+def test_founders_are_distinct(tmp_path: Path) -> None:
+    """Two members cannot share an id."""
+    founder = Founder(1, "tcp:127.0.0.1:1", ())
+    with pytest.raises(BadConfiguration, match="different ones"):
+        ReplicaConfig("c", 1, tmp_path, "tcp:1", "tcp:2", (founder, founder))

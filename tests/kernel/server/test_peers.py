@@ -1,0 +1,179 @@
+"""Links between members, over real TCP on loopback."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from quorate.kernel.node import AnyMessage, Forward
+from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
+from quorate.kernel.paxos.messages import Heartbeat, Sender
+from quorate.kernel.paxos.quorum import Configuration, Member, Role
+from quorate.kernel.server.peers import Peers
+from quorate.kernel.server.witness import Witness
+from quorate.kernel.wire.formats import PEER_VERSION, Greeting, TurnedAway
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+pytestmark = pytest.mark.cell
+BEAT = Heartbeat(Ballot(1, MemberId(1)), Slot(0), 1, 1, Slot(0))
+
+
+class Ear:
+    """Keeps what a member hears."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[int, AnyMessage]] = []
+        self.condemnations: list[TurnedAway] = []
+
+    def heard(self, sender: Sender, message: AnyMessage) -> None:
+        self.messages.append((sender.member, message))
+
+    def condemned(self, refusal: TurnedAway) -> None:
+        self.condemnations.append(refusal)
+
+    def links_changed(self) -> None:
+        pass
+
+
+def ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return found
+
+
+class PeersTests(TestCase):
+    """Two members, made and ended by each test."""
+
+    timeout = 30
+    directory: Path
+
+    def make(self, member: int, cell: bytes = bytes(16), run: bytes = b"r" * 8, **changes: Any) -> tuple[Peers, Ear]:
+        ear = Ear()
+        greeting = Greeting(PEER_VERSION, cell, 0, member, 1, bytes([member]) * 16, run, NO_BALLOT, Slot(0))._replace(
+            **changes
+        )
+        folder = self.directory / f"{member}{run[0]}"
+        folder.mkdir(exist_ok=True)
+        peers = Peers(
+            reactor,  # type: ignore[arg-type]
+            greeting,
+            self.configuration,
+            Witness(folder),
+            ear,
+            random=Random(1),
+            queue_limit=1 << 20,
+        )
+        self.addCleanup(peers.stop)
+        return peers, ear
+
+    def setUp(self) -> None:
+        self.ports = ports(2)
+        self.configuration = Configuration(
+            Slot(0),
+            tuple(Member(MemberId(i + 1), Role.VOTER, f"tcp:127.0.0.1:{port}") for i, port in enumerate(self.ports)),
+        )
+
+    def start(self, peers: Peers) -> None:
+        peers.start(f"tcp:{self.ports[peers.greeting.member - 1]}")
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        for _ in range(1000):
+            if condition():
+                return
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        raise AssertionError("it did not come true in time")
+
+    async def linked(self) -> tuple[Peers, Ear, Peers, Ear]:
+        one, ear_one = self.make(1)
+        two, ear_two = self.make(2)
+        self.start(one)
+        self.start(two)
+        await self.until(lambda: one.connected() == [2] and two.connected() == [1])
+        return one, ear_one, two, ear_two
+
+    async def test_messages_arrive_in_order_with_their_sender(self) -> None:
+        """What one says the other hears, as said, from whom."""
+        one, _, _, ear = await self.linked()
+        said = [Forward(bytes([i]) * i) for i in range(50)]
+        for message in said:
+            one.send(2, message)
+        await self.until(lambda: len(ear.messages) == 50)
+        assert ear.messages == [(1, message) for message in said]
+
+    async def test_calls_again(self) -> None:
+        """A member that went away is found when it is back."""
+        one, _, two, _ = await self.linked()
+        two.stop()
+        await self.until(lambda: not one.connected())
+        again, ear = self.make(2)
+        self.start(again)
+        await self.until(lambda: one.connected() == [2])
+        one.send(2, BEAT)
+        await self.until(lambda: ear.messages)
+
+    async def test_urgent_messages_overtake_and_queues_are_bounded(self) -> None:
+        """For a member that does not read, ordinary messages wait up to the limit and are then dropped; a heartbeat
+        goes before all that wait."""
+        one, _, two, ear = await self.linked()
+        for call in two._calls.values():
+            call.pause()
+        big = Forward(bytes(200_000))
+        for _ in range(60):
+            one.send(2, big)
+        one.send(2, BEAT)
+        link = one._links[2]
+        assert link.dropped > 0
+        assert link._queued <= 1 << 20
+        waiting = len(link._queue)
+        for call in two._calls.values():
+            call.resume()
+        await self.until(lambda: len(ear.messages) == 61 - link.dropped)
+        place = [message for _, message in ear.messages].index(BEAT)
+        assert place <= len(ear.messages) - 1 - waiting
+
+    async def test_another_cell_is_turned_away(self) -> None:
+        """Nothing is heard from a member of another cell."""
+        one, _ = self.make(1)
+        two, ear = self.make(2, cell=b"x" * 16)
+        self.start(one)
+        self.start(two)
+        await self.until(lambda: one._links[2]._refusal is not None)
+        assert one.connected() == []
+        assert ear.condemnations == []
+
+    async def test_a_disk_that_shows_less_is_condemned(self) -> None:
+        """A second run under an incarnation that was used before is told that it must not vote."""
+        _, _, two, _ = await self.linked()
+        two.stop()
+        copy, ear = self.make(2, run=b"s" * 8)
+        self.start(copy)
+        await self.until(lambda: ear.condemnations)
+
+    async def test_noise_is_hung_up_on(self) -> None:
+        """A stranger that speaks another protocol, or none, is not listened to."""
+        one, ear = self.make(1)
+        self.start(one)
+        with socket.create_connection(("127.0.0.1", one.port())) as stranger:
+            stranger.setblocking(False)
+            stranger.send(b"GET / HTTP/1.1\r\n\r\n")
+            ended: list[bytes] = []
+
+            def closed() -> bool:
+                try:
+                    ended.append(stranger.recv(100))
+                except BlockingIOError:
+                    return False
+                except ConnectionResetError:
+                    ended.append(b"")
+                return ended[-1] == b""
+
+            await self.until(closed)
+        assert ear.messages == []

@@ -1,0 +1,67 @@
+"""What replicas remember of each other's disks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
+from quorate.kernel.paxos.messages import Accepted, Promise
+from quorate.kernel.paxos.quorum import Configuration, Member, Role
+from quorate.kernel.server.witness import Witness
+from quorate.kernel.wire.formats import PEER_VERSION, Greeting, Refusing
+
+TWO = MemberId(2)
+CELL = Configuration(Slot(0), (Member(MemberId(1), Role.VOTER, "a"), Member(TWO, Role.VOTER, "b")))
+HELLO = Greeting(PEER_VERSION, bytes(16), 1, 2, 3, b"d" * 16, b"r" * 8, Ballot(4, MemberId(1)), Slot(10))
+RUN = b"s" * 8
+
+
+def why(witness: Witness, greeting: Greeting, configuration: Configuration = CELL) -> Refusing | None:
+    refusal = witness.judge(greeting, configuration)
+    return None if refusal is None else refusal.why
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_knows_a_disk_again(tmp_path: Path, restarted: bool) -> None:
+    """The same run may call again, a later run that shows as much may, and nothing else; a restart forgets nothing."""
+    witness = Witness(tmp_path)
+    assert why(witness, HELLO) is None
+    if restarted:
+        witness = Witness(tmp_path)
+    assert why(witness, HELLO) is None
+    verdicts: list[tuple[dict[str, Any], Refusing | None]] = [
+        ({"disk": b"e" * 16}, Refusing.DISK),
+        ({"run": RUN}, Refusing.ROLLED_BACK),
+        ({"run": RUN, "incarnation": 2}, Refusing.ROLLED_BACK),
+        ({"run": RUN, "incarnation": 4, "promised": NO_BALLOT}, Refusing.ROLLED_BACK),
+        ({"run": RUN, "incarnation": 4, "slot": 9}, Refusing.ROLLED_BACK),
+        ({"member": 7}, Refusing.STRANGER),
+        ({"run": RUN, "incarnation": 4}, None),
+    ]
+    for changes, verdict in verdicts:
+        assert why(witness, HELLO._replace(**changes)) is verdict
+
+
+def test_remembers_what_was_said(tmp_path: Path) -> None:
+    """A promise and a vote told to this replica must be on the disk that calls next."""
+    witness = Witness(tmp_path)
+    witness.judge(HELLO, CELL)
+    ballot = Ballot(6, MemberId(1))
+    witness.hear(2, Promise(ballot, Slot(1), (), Slot(0), Slot(0)))
+    later = HELLO._replace(run=RUN, incarnation=4)
+    assert why(Witness(tmp_path), later) is Refusing.ROLLED_BACK
+    witness.hear(2, Accepted(ballot, Slot(11), Slot(12)))
+    assert why(witness, later._replace(promised=ballot, slot=Slot(11))) is Refusing.ROLLED_BACK
+    assert why(witness, later._replace(promised=ballot, slot=Slot(12))) is None
+
+
+def test_the_configuration_knows_better(tmp_path: Path) -> None:
+    """A disk that the cell has recorded for a member replaces the one remembered."""
+    witness = Witness(tmp_path)
+    witness.judge(HELLO, CELL)
+    amended = Configuration(Slot(5), (CELL.members[0], CELL.members[1]._replace(disk=b"e" * 16)))
+    assert why(witness, HELLO, amended) is Refusing.DISK
+    fresh = HELLO._replace(disk=b"e" * 16, incarnation=1, run=RUN, promised=NO_BALLOT, slot=Slot(0))
+    assert why(witness, fresh, amended) is None
