@@ -1,15 +1,13 @@
 """The door to asyncio: ``session = await aio.connect(["tcp:127.0.0.1:7420"], timeout=10)``.
 
-Plain asyncio, any event loop, no Twisted. Endpoints: ``tcp:HOST:PORT``, ``tls:HOST:PORT`` and ``unix:PATH``, with
-colons inside a part written
-``\\:``. Names are resolved anew for every attempt.
+Plain asyncio, any event loop, no Twisted. Endpoints: ``tcp:HOST:PORT`` and ``unix:PATH``, with colons inside a part
+written ``\\:``. Names are resolved anew for every attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from random import SystemRandom
 from typing import Any, Final, NamedTuple, Unpack
@@ -39,11 +37,11 @@ class _Slot:
 class _Line(asyncio.Protocol):
     """One connection, from the attempt on."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, target: Target, wire: Wire, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, target: Target, wire: Wire) -> None:
         self._wire = wire
         self._transport: asyncio.Transport | None = None
         self._dropped = False
-        self._attempt = loop.create_task(self._open(loop, target, tls))
+        self._attempt = loop.create_task(self._open(loop, target))
 
     def write(self, content: bytes) -> None:
         if self._transport is not None:
@@ -56,13 +54,10 @@ class _Line(asyncio.Protocol):
         else:
             self._attempt.cancel()
 
-    async def _open(self, loop: asyncio.AbstractEventLoop, target: Target, tls: ssl.SSLContext | None) -> None:
+    async def _open(self, loop: asyncio.AbstractEventLoop, target: Target) -> None:
         try:
             if target.path:
                 await loop.create_unix_connection(lambda: self, target.path)
-            elif target.tls:
-                context = tls or ssl.create_default_context()
-                await loop.create_connection(lambda: self, target.host, target.port, ssl=context)
             else:
                 await loop.create_connection(lambda: self, target.host, target.port)
         except (OSError, ValueError) as error:
@@ -101,9 +96,8 @@ class AsyncioDoor:
 
     cancelled: type[BaseException] = asyncio.CancelledError
 
-    def __init__(self, clock: Callable[[], float] = lease_clock, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, clock: Callable[[], float] = lease_clock) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tls = tls
         self.now = clock
 
     def soon(self, callback: Callable[[], object]) -> None:
@@ -125,7 +119,7 @@ class AsyncioDoor:
             reason = str(error)
             self.soon(lambda: wire.disconnected(reason))
             return _Nowhere()
-        return _Line(self._loop, target, wire, self._tls)
+        return _Line(self._loop, target, wire)
 
 
 class Target(NamedTuple):
@@ -134,7 +128,6 @@ class Target(NamedTuple):
     host: str
     port: int
     path: str
-    tls: bool
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -148,26 +141,24 @@ def parse(endpoint: str) -> Target:
     if kind == "unix":
         path = named.get("path") or "".join(placed[:1])
         if path:
-            return Target("", 0, path, False)
-    elif kind in ("tcp", "tls"):
+            return Target("", 0, path)
+    elif kind == "tcp":
         host = named.get("host") or "".join(placed[:1])
         port = named.get("port") or "".join(placed[1:2])
         if host and port.isdigit() and 0 < int(port) < 65536:
-            return Target(host, int(port), "", kind == "tls")
-    raise ValueError(f"{endpoint!r} is no endpoint: write tcp:HOST:PORT, tls:HOST:PORT or unix:PATH")
+            return Target(host, int(port), "")
+    raise ValueError(f"{endpoint!r} is no endpoint: write tcp:HOST:PORT or unix:PATH")
 
 
 async def connect(
     endpoints: Iterable[str],
     *,
     connect_timeout: float = CONNECT_TIMEOUT,
-    tls: ssl.SSLContext | None = None,
     **options: Unpack[Options],
 ) -> Session:
     """Open a session with the cell that these members belong to; one that answers is enough.
 
     `timeout` is how many seconds the client may be silent before the cell ends the session. Raises NotServing after
-    `connect_timeout` seconds, SessionEnded and its kinds if the cell refuses this client. `tls` is for ``tls:``
-    endpoints.
+    `connect_timeout` seconds, SessionEnded and its kinds if the cell refuses this client.
     """
-    return await open_session(AsyncioDoor(tls=tls), endpoints, SystemRandom(), connect_timeout, options)
+    return await open_session(AsyncioDoor(), endpoints, SystemRandom(), connect_timeout, options)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -171,13 +170,12 @@ def connect(
     endpoints: Iterable[str],
     *,
     connect_timeout: float = CONNECT_TIMEOUT,
-    tls: ssl.SSLContext | None = None,
     **options: Unpack[Options],
 ) -> BlockingSession:
     """Open a session with the cell that these members belong to; arguments and errors as for :func:`.aio.connect`."""
     background = Background()
     try:
-        inner = background.run(aio.connect(endpoints, connect_timeout=connect_timeout, tls=tls, **options))
+        inner = background.run(aio.connect(endpoints, connect_timeout=connect_timeout, **options))
     except BaseException:
         background.stop()
         raise

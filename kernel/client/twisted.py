@@ -69,8 +69,8 @@ class _Protocol(Protocol):
     def connectionMade(self) -> None:
         self._line.made(cast(ITransport, self.transport))
 
-    def dataReceived(self, data: bytes) -> None:
-        self._line.received(data)
+    def dataReceived(self, content: bytes) -> None:
+        self._line.received(content)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._line.lost(reason)

@@ -11,7 +11,7 @@ from typing import Any
 LINES_MAX = 600
 FUNCTION_LINES_MAX = 80
 BANNED = {"manager", "handler", "engine", "util", "utils", "helper", "helpers", "data", "info"}
-OTHERS_NAMES = {"dataReceived"}
+OTHERS_NAMES = {"dataReceived", "data_received"}
 """Names that other people's interfaces prescribe."""
 TEXT = {".py", ".md", ".rst", ".toml", ".cfg", ".ini", ".txt", ".json", ".svg", ".css", ".yml", ""}
 
