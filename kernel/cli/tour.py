@@ -16,10 +16,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import status
 from .command import Command, Complaint, Exit
@@ -261,25 +260,22 @@ class _Tiny(TinyZooKeeper):
 def _cell(folder: str) -> Iterator[Mapping[str, Any]]:
     """``quorate cell run --json`` for the length of the block."""
     words = [sys.executable, "-P", "-m", "quorate.kernel.cli", "cell", "run", "--json", "--dir", folder]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        said: list[str] = []
-        listener = threading.Thread(target=_gather, args=(process.stderr, said), daemon=True)
-        listener.start()
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, text=True) as run,
+    ):
+        assert run.stdout is not None
         try:
-            line = process.stdout.readline()
+            line = run.stdout.readline()
             if not line:
-                process.wait()
-                listener.join()
-                raise Complaint("the cell did not start: " + " ".join(said), "`quorate cell run` shows more")
+                run.wait()
+                said.seek(0)
+                raise Complaint(
+                    "the cell did not start: " + " ".join(said.read().split()), "`quorate cell run` shows more"
+                )
             yield json.loads(line)
         finally:
-            process.terminate()
-
-
-def _gather(stream: IO[str], said: list[str]) -> None:
-    said.extend(line.strip() for line in stream)
+            run.terminate()
 
 
 def _leader(at: list[str]) -> Mapping[str, Any]:
