@@ -212,9 +212,9 @@ class Client(LeanConnection):
 
     # ---------------------------------------------------------------- in
 
-    def received(self, data: bytes) -> None:
+    def received(self, content: bytes) -> None:
         buffer = self._buffer
-        buffer += data
+        buffer += content
         try:
             bodies, taken = native.split(buffer)
             del buffer[:taken]

@@ -10,8 +10,8 @@ To use it, subclass, override ``received`` and ``lost``, and ``start()``::
     class Echo(LeanConnection):
         __slots__ = ()
 
-        def received(self, data):
-            self.send(data)
+        def received(self, content):
+            self.send(content)
 
     LeanListener(reactor, "tcp:2181:interface=127.0.0.1", lambda sock, address: Echo(reactor, sock).start())
 
@@ -103,7 +103,7 @@ class LeanConnection:
 
     # ---------------------------------------------------------------- to override
 
-    def received(self, data: bytes) -> None:
+    def received(self, content: bytes) -> None:
         """Bytes arrived: everything one recv gave."""
         raise NotImplementedError
 

@@ -199,9 +199,9 @@ class Call(LeanConnection):
         self._splitter = Splitter()
         self._patience: IDelayedCall = peers.reactor.callLater(GREETING_PATIENCE, self.close)
 
-    def received(self, data: bytes) -> None:
+    def received(self, content: bytes) -> None:
         try:
-            for body in self._splitter.feed(data):
+            for body in self._splitter.feed(content):
                 message = decode(body)
                 sender = self.sender
                 if sender is None:
@@ -372,9 +372,9 @@ class Line(LeanConnection):
         self._link = link
         self._splitter = Splitter(4096)
 
-    def received(self, data: bytes) -> None:
+    def received(self, content: bytes) -> None:
         try:
-            for body in self._splitter.feed(data):
+            for body in self._splitter.feed(content):
                 message = decode(body)
                 if isinstance(message, Welcomed):
                     self._link.welcomed(message)

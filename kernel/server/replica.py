@@ -132,14 +132,11 @@ class LiveReplica:
         self.ailing: str | None = None
         self.full: str | None = None
         """Why nothing can be written at the moment; it is tried again."""
-        self._stopped = stopped
-        self._running = False
-        state = recovered.state
         now = clocks.monotonic()
         self.core = Replica(
-            MemberId(owner.member),
+            owner.member,
             self.origin.incarnation,
-            state,
+            recovered.state,
             options=config.paxos_options(),
             random=random,
             now=now,
@@ -157,29 +154,20 @@ class LiveReplica:
         self.turns = Turns(reactor, self._turn)
         self.sessions = Sessions(self)
         self.journal = JournalThread(reactor, recovered.journal, self)
-        self._recovered = recovered
         self.snapshotting = Snapshotting(reactor, recovered.snapshots, self, clocks.monotonic)
-        self._configuration = self.core.configuration
-        greeting = Greeting(
-            PEER_VERSION,
-            self.cell,
-            0,
-            owner.member,
-            self.origin.incarnation,
-            owner.disk,
-            run,
-            state.promised,
-            Slot(max(state.chosen, state.snapshot, *(vote.slot for vote in state.votes), 0)),
-        )
         self.peers = Peers(
             reactor,
-            greeting,
-            self._configuration,
+            _greeting(recovered, run),
+            self.core.configuration,
             Witness(config.directory),
             self,
             random=random,
             queue_limit=config.limits.peer_queue,
         )
+        self._recovered = recovered
+        self._stopped = stopped
+        self._running = False
+        self._configuration = self.core.configuration
         self._waiting: deque[_Waiting] = deque()
         self._durable = self.journal.last
         self._timer: IDelayedCall | None = None
@@ -522,6 +510,14 @@ class LiveReplica:
     def _found_more(self) -> None:
         if self._running:
             self._founding_again = self.reactor.callLater(_FOUND_PAUSE, self._found_machines)
+
+
+def _greeting(recovered: Recovered, run: bytes) -> Greeting:
+    """What this run says of its disk, as it was found."""
+    state = recovered.state
+    cell, member, disk = recovered.identity.owner
+    slot = Slot(max(state.chosen, state.snapshot, *(vote.slot for vote in state.votes), 0))
+    return Greeting(PEER_VERSION, cell, 0, member, recovered.identity.incarnation, disk, run, state.promised, slot)
 
 
 def role_of(status: Status) -> str:
