@@ -32,6 +32,7 @@ from ..paxos.quorum import Configuration, Phase, is_quorum
 from ..paxos.ready import AcceptedValue, Record
 
 if TYPE_CHECKING:
+    from ..paxos.replica import Replica
     from .process import Boundary, Disk, Process
 
 
@@ -183,15 +184,12 @@ class Watch:
 
     # ---------------------------------------------------------------- leases
 
-    def turned(self, process: Process) -> None:
-        """A process has finished a turn."""
-        core = process.node.core
-        if core.leader != process.member:
-            return
+    def leading(self, process: Process, core: Replica, now: int) -> None:
+        """A process that takes itself for the leader has finished a turn at `now` of its clock."""
         if core.serving and core.ballot not in self._ballots:
             self._ballots.add(core.ballot)
             self.leaders.append((process.member, core.ballot))
-        if core.lease_left(process.now) > 0:
+        if core.lease_left(now) > 0:
             for other in self._processes():
                 if other is not process and other.alive and other.node.core.lease_left(other.now) > 0:
                     both = " and ".join(

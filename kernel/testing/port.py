@@ -129,6 +129,8 @@ class Port:
             for door in self._owners.values():
                 door.say(native.Moved(self.node.core.leader or 0, self._world.members(configuration)))
                 self._touched(door)
+        if not self._dirty and not self._closing:
+            return
         for door in self._dirty.values():
             self._tell(door)
             if door.outgoing and door.open:

@@ -139,7 +139,8 @@ class Process:
         """Count down at each boundary; at 0 the function is called with the effect that does not happen now."""
         self._world = world
         self._inbox: list[Callable[[], None]] = []
-        self._turn: Event | None = None
+        self._wanted = False
+        self._tick: Event | None = None
         self._draining = False
         self._writing = False  # inside a call of the journal
 
@@ -178,6 +179,7 @@ class Process:
             reader = recovered.snapshots.open(recovered.snapshot.slot)
             host.restore(reader.chunks())
             reader.close()
+        world.watch.durable(self.disk, recovered.state.votes)  # what was only in the page cache is synced now
         world.watch.started(self.member, host)
         chance = world.random(f"core {self.member} {origin.incarnation}")
         core = world.new_core(self.member, origin.incarnation, recovered.state, chance, now)
@@ -224,9 +226,9 @@ class Process:
         self.run = None
         self.fuse = None
         self._inbox.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
         fs.before = None
         if power:
             fs.crash(random)
@@ -310,34 +312,55 @@ class Process:
 
     def want_turn(self) -> None:
         """Have a turn soon."""
-        self._turn_at(self._world.schedule.now + TURN)
+        if not self._wanted:
+            self._wanted = True
+            self._world.schedule.after(TURN, self._wanted_turn)
 
-    def _turn_at(self, time: int) -> None:
-        if self._turn is not None and self._turn.action is not None:
-            if self._turn.time <= time:
+    def _wanted_turn(self) -> None:
+        self._wanted = False
+        if self.stage is Stage.RUNNING:
+            self._take_turn()
+
+    def _tick_at(self, time: int) -> None:
+        """Look at the clock again at true time `time`; a look that is already planned before that will do."""
+        tick = self._tick
+        if tick is not None:
+            if tick.time <= time:
                 return
-            self._turn.cancel()
-        self._turn = self._world.schedule.at(time, self._take_turn)
+            tick.cancel()
+        self._tick = self._world.schedule.at(time, self._ticked)
 
-    def _take_turn(self) -> None:
-        self._turn = None
+    def _ticked(self) -> None:
+        self._tick = None
         run = self.run
         if self.stage is not Stage.RUNNING or run is None:
             return
+        due = self.clock.when(run.node.next_tick())
+        if due > self._world.schedule.now:
+            self._tick_at(due)
+        else:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        run = self.run
+        assert run is not None
         node, world = run.node, self._world
-        now = self.now
-        ready = node.turn(now, EPOCH_MS + world.schedule.now // 1000)
+        true = world.schedule.now
+        now = self.clock.read(true)
+        ready = node.turn(now, EPOCH_MS + true // 1000)
         if ready is not NOTHING:
             self._carry_out(run, ready)
         run.port.flush(run.effects)
         if run.effects:
             self._drain()
-        if self.run is not run:
-            return
+            if self.run is not run:
+                return
         if node.snapshot_due and not run.snapshotting:
             self._snapshot(run)
-        world.watch.turned(self)
-        self._turn_at(max(world.schedule.now + TURN, self.clock.when(node.next_tick())))
+        core = node.core
+        if core.leader == self.member:
+            world.watch.leading(self, core, now)
+        self._tick_at(max(true + TURN, self.clock.when(node.next_tick())))
 
     def _carry_out(self, run: Run, ready: Ready) -> None:
         """Put the effects of a Ready into their order."""

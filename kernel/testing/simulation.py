@@ -41,14 +41,18 @@ JOBS_END_WITHIN: Final = 40 * SECOND
 
 
 class Settings(NamedTuple):
-    """Everything about a run that is decided before it begins. Times in seconds unless said otherwise."""
+    """Everything about a run that is decided before it begins. Times in seconds unless said otherwise.
+
+    `pause` lies between two operations of one job, of which each client has one for each machine. `faulty` is the
+    least length of the safety phase.
+    """
 
     seed: int
     plan: Plan
     replicas: int = 3
     clients: int = 5
     operations: int = 200
-    pause: float = 0.25
+    pause: float = 0.5
     session_timeout: float = 3.0
     faulty: float = 10.0
     drift_ppm: int = 0
@@ -77,15 +81,16 @@ class Settings(NamedTuple):
             snapshot_slots=random.choice((20, 60, 200)),
         )
         sync = random.choice((150, 200, 2_000))
+        clients = random.randrange(3, 8)
         options = Options(core, node, random.choice((1 << 13, 1 << 16)), sync, random.random() < 0.15)
         return cls(
             seed,
             plan,
             replicas=random.choice((3, 3, 5)),
-            clients=random.randrange(3, 8),
-            pause=random.choice((0.1, 0.2, 0.4)),
+            clients=clients,
+            pause=clients * random.choice((0.1, 0.15, 0.2)),
             session_timeout=random.choice((2.0, 4.0)),
-            faulty=random.choice((6.0, 10.0, 15.0)),
+            faulty=random.choice((6.0, 8.0, 12.0)),
             drift_ppm=DRIFT_PPM if Fault.DRIFT in plan.kinds else 0,
             options=options,
         )
@@ -280,7 +285,7 @@ class Simulation:
     def _put_to_work(self, client: Client) -> None:
         for name in self._machines:
             if name in JOBS:
-                self._jobs.append(client.door.spawn(JOBS[name](client, self.settings.pause * 2)))
+                self._jobs.append(client.door.spawn(JOBS[name](client, self.settings.pause)))
 
     def replace_client(self, client: Client) -> None:
         """A client is killed, another takes its place."""
