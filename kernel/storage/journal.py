@@ -17,19 +17,25 @@ Recovery", FAST 2018, section 3.3). They are told apart by what proves that a ba
 * a later batch or segment that checks: it was written only after that sync;
 * the marks file (:mod:`.marks`): after each sync the new end goes there, in another file, far from the data, without a
   sync of its own (3 us). So it survives the death of the process at once, and a power cut as soon as
-  :meth:`~Journal.settle` has synced it, which the driver does when the journal has been idle for some milliseconds.
+  :meth:`~Journal.settle` has synced it, which the driver does when the journal has been idle for some milliseconds; a
+  roll-over syncs it, too, so that a whole segment cannot go missing unnoticed. After a power cut the newest mark may
+  thus be older than the newest batch, never newer.
 
-    what is found at the journal's end              known synced    decision
-    ---------------------------------------------   -------------   ---------------------------------------------
-    whole batch                                     yes or no       kept; rewritten and synced if not known synced
-    zeros                                           no              the end
-    zeros, or a shorter or older file               yes             damage
-    bad, a later batch checks                       yes (by that)   damage
-    bad, below the newest mark                      yes             damage
-    bad, with sectors or the trailer still zero     no              torn: cut and wiped
-    bad, every sector written                       no              damage (no crash does that)
-    bad, and a mark slot is damaged too             unknown         damage
-    zeros, file shorter than allocated, not marked  unknown         damage
+    what is found where the next batch would begin      decision
+    -------------------------------------------------   ----------------------------------------------------------
+    a whole batch                                       kept; the last one is written again and synced if nothing
+                                                        proves that it was synced (a kill before or in the sync)
+    zeros, at or behind the newest mark                 the end
+    bad, a later batch or segment checks                damage, of known extent
+    bad, below the newest mark                          damage; if not even the last trailer before the mark is there
+                                                        it may reach beyond the mark: extent unknown
+    bad, not marked, sectors or the trailer still zero  torn: cut and wiped
+    bad, not marked, every sector written               damage (no crash does that)
+    bad, not marked, and a mark slot is damaged, too    damage
+    the file ends                                       damage, of unknown extent; none if zeros come before the end
+    no file, though a mark speaks of it                 damage, of unknown extent
+
+"Unknown extent" is known after all if the last mark says that the journal was closed properly.
 
 What is left: power fails within milliseconds of a sync, before the mark reached the disk or a later batch began, *and*
 a whole sector of exactly that batch is found zeroed. That is the same disk as a torn write; only a second sync per
@@ -80,6 +86,8 @@ from .marks import Marks, Stop
 from .segments import Supply, discard, publish, segment_name
 
 SEGMENT_SIZE: Final = 64 << 20
+FIRST_SIZE: Final = 4 << 20
+"""The segment made at a start, while somebody waits, is no larger than this."""
 
 
 class Batch(NamedTuple):
@@ -155,6 +163,7 @@ class Journal:
         self._seed = owner.seed(opening.number)
         self._written = opening.standing
         self._marks = opening.marks
+        self._slow = False  # the current segment's blocks were not written before
         self._next_chain = 0
 
     # gathering
@@ -229,7 +238,8 @@ class Journal:
         assert batch.first == self.durable + 1, "batches are written in the order they were sealed"
         self._busy = True
         try:
-            if self._position + batch.size <= self._size:
+            fits = self._position + batch.size <= self._size
+            if fits and not (self._slow and self._supply.offers(PAGE + batch.size)):
                 content = self._encode(batch, self._position)
                 self._put(content)
                 rolled = False
@@ -266,13 +276,17 @@ class Journal:
     def prepare(self) -> bool:
         """Do one piece of getting the next segment ready; True if there is more to do. Call it now and then off the hot
         path (after a write, or on a thread of its own); without it a roll-over still takes only about a millisecond,
-        but each sync in that segment costs more.
+        but each sync costs more until a prepared segment is there. Nothing is done before a quarter of the current one
+        is used.
 
-        Raises: JournalFull: no room for a segment. What is left of the current one can still be written: raise an alarm
-            now. JournalFailed: the disk failed.
+        Raises:
+            JournalFull: no room for a segment. What is left of the current one can still be written: raise an alarm.
+            JournalFailed: the disk failed.
         """
         if self._failure is not None:
             raise self._failed()
+        if 4 * self._position < self._size and not self._slow:
+            return False
         try:
             return self._supply.prepare()
         except OSError as error:
@@ -361,6 +375,7 @@ class Journal:
         content = self._encode(batch, PAGE)
         unnamed: File | None = None
         try:
+            slow = not self._supply.offers(need)
             unnamed = self._supply.take(need)
             header = SegmentHeader(
                 self._owner, number, unnamed.size(), batch.first, aligned(need), self._chain, self._written
@@ -374,7 +389,7 @@ class Journal:
                     discard(self._fs, unnamed.path)
                 raise self._stopped(error, join(self._directory, segment_name(number))) from error
             raise
-        size = header.size
+        size, self._slow = header.size, slow
         self._file.close()
         self._closed.append(closing)
         self._file, self._number, self._size, self._position, self._chain = file, number, size, PAGE, self._next_chain

@@ -33,7 +33,7 @@ from .identity import (
     write_founding,
     write_identity,
 )
-from .journal import SEGMENT_SIZE, ClosedSegment, Journal, Opening
+from .journal import FIRST_SIZE, SEGMENT_SIZE, ClosedSegment, Journal, Opening
 from .layout import PAGE, Mark, Owner, SegmentHeader, Standing, unpack_segment
 from .marks import NAME as MARKS_NAME
 from .marks import FoundMarks, Marks, Stop, read_marks
@@ -167,14 +167,15 @@ def _found(
     write_founding(fs, directory, founding)
     identity = Identity(owner, 1)
     with contextlib.ExitStack() as opened:
-        file = _new_segment(fs, directory, SegmentHeader(owner, 1, segment_size, 1, PAGE, 0, Standing()))
+        size = min(segment_size, FIRST_SIZE)
+        file = _new_segment(fs, directory, SegmentHeader(owner, 1, size, 1, PAGE, 0, Standing()))
         opened.callback(file.close)
         marks = Marks.found(fs, directory, Mark(owner.disk, 0, 1, PAGE, 0, 0, Standing(), Stop.RUNNING))
         opened.callback(marks.close)
         fs.sync_directory(directory)
         write_identity(fs, directory, identity)
         opened.pop_all()
-    opening = Opening((), file, 1, segment_size, PAGE, 0, 0, Standing(), marks)
+    opening = Opening((), file, 1, size, PAGE, 0, 0, Standing(), marks)
     return Recovered(
         DurableState(Standing().promised, (), Slot(0), Slot(0), founding),
         Journal(fs, directory, owner, segment_size, opening),
@@ -368,7 +369,7 @@ def _resume(
             _mend(file, newest.tail, size)
         else:
             number = max([s.number for s in read.segments] + [mark.segment if mark is not None else 0]) + 1
-            size, position = segment_size, PAGE
+            size, position = min(segment_size, FIRST_SIZE), PAGE
             header = SegmentHeader(owner, number, size, read.record + 1, PAGE, read.chain, standing)
             file = _new_segment(fs, directory, header)
             opened.callback(file.close)
@@ -380,8 +381,11 @@ def _resume(
 
 
 def _new_segment(fs: FileSystem, directory: str, header: SegmentHeader) -> File:
-    """A named segment without batches."""
-    unnamed = Supply(fs, directory, header.size).take(header.size)
+    """A named segment without batches, filled with zeros."""
+    supply = Supply(fs, directory, header.size)
+    while supply.prepare():
+        pass
+    unnamed = supply.take(header.size)
     try:
         return publish(fs, directory, unnamed, header, b"")
     except OSError:

@@ -68,9 +68,9 @@ class Supply:
         self._ready: File | None = None
         self._names = itertools.count(1)
 
-    @property
-    def ready(self) -> bool:
-        return self._ready is not None
+    def offers(self, need: int) -> bool:
+        """Whether a prepared file of at least `need` bytes is there."""
+        return self._ready is not None and need <= self.size
 
     def prepare(self) -> bool:
         """One piece of the work (1 MiB of zeros, synced); True if more is left. OSError: the begun file is removed."""
@@ -97,7 +97,7 @@ class Supply:
         """An unnamed file of at least `need` bytes: the prepared one, or else one made now whose blocks are allocated
         but not yet written (each sync in it costs more). OSError: nothing is left behind."""
         ready = self._ready
-        if ready is not None and need <= self.size:
+        if ready is not None and self.offers(need):
             self._ready = None
             return ready
         file = self._create()

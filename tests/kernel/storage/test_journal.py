@@ -137,6 +137,37 @@ def test_rolling_over(kit: Any, prepared: bool) -> None:
     assert again.journal.size == sum(len(fs.content(kit.path(name))) for name in segments)
 
 
+def test_from_slow_to_prepared_blocks(kit: Any) -> None:
+    """A segment made in haste is left as soon as a prepared one is there; a prepared one is filled to its end, and
+    nothing is prepared before it is needed."""
+    fs = kit.memory()
+    journal = kit.recover(fs, segment_size=1 << 15).journal
+    assert not journal.prepare()
+    assert not [name for name in fs.names(kit.directory) if name.endswith(".unused")]
+    slots = iter(range(1, 1000))
+
+    def write_until(number: int) -> int:
+        """Bytes used of the segment before."""
+        while True:
+            used = journal._position
+            kit.write(journal, kit.vote(next(slots), bytes(300)))
+            if fs.names(kit.directory).count(f"journal-{number:010d}.log"):
+                return used
+
+    assert write_until(2) > (1 << 15) - 500  # nothing was prepared
+    assert not journal.prepare()  # one piece
+    kit.write(journal, kit.vote(next(slots), bytes(1 << 14)))
+    assert fs.names(kit.directory).count("journal-0000000003.log")
+    assert not journal._slow
+    while journal._position < 1 << 14:
+        kit.write(journal, kit.vote(next(slots), bytes(300)))
+    journal.prepare()
+    kit.write(journal, kit.vote(next(slots), bytes(300)))
+    assert write_until(4) > (1 << 15) - 500
+    fs.kill()
+    assert len(kit.recover(fs).state.votes) == next(slots) - 1
+
+
 def test_forgetting(kit: Any) -> None:
     """Whole segments below a slot go, never the current one; the promise stays although its record is gone."""
     fs = kit.memory()
