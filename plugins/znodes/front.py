@@ -327,6 +327,13 @@ class ZooKeeperFront(Service):
         self.full = self._stream.room() <= 0
 
     def _deliver(self, runs: list[tuple[Connection, int]], answers: list[bytes]) -> None:
+        if len(answers) != sum(count for _, count in runs):
+            # The machine did not take the chunk, or a snapshot brought its effects without its answers.
+            for connection, _ in runs:
+                connection.drop()
+            if self.replica.machine(ZnodesMachine.name) is not self.machine:
+                self.restored()
+            return
         number = self._delivered
         touched = self.touched
         at = 0

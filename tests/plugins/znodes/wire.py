@@ -177,3 +177,8 @@ class Bench:
         found = dict(jute.Stat.parse(stat(self.machine.tree.nodes[path])))
         found.pop("_io", None)
         return found
+
+
+def path_only(path: bytes) -> bytes:
+    """A body of a path alone, or the beginning of one."""
+    return jute.PathOnly.build({"path": path})

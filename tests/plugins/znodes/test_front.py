@@ -1,0 +1,190 @@
+"""The front as a whole: fail-over, moving sessions, replaced machines, bounds, and what leaves in a turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import wire
+from quorate.kernel.server.front import Opened
+from quorate.plugins.znodes.chunks import Allow
+from quorate.plugins.znodes.front import GREETING_SECONDS, Settings
+from quorate.plugins.znodes.machine import ZnodesMachine
+from quorate.plugins.znodes.protocol import FRAME_MAX, Op, Xid
+from talk import Room, Talk
+from wire import create, path_watch, put
+
+
+def test_settings() -> None:
+    """Options become settings; time-outs follow the tick; what is unknown or no number is refused."""
+    plain = Settings.parse({})
+    assert (plain.tick_ms, plain.timeout_min_ms, plain.timeout_max_ms, plain.frame_max) == (
+        2000,
+        4000,
+        40_000,
+        FRAME_MAX,
+    )
+    assert plain.allow == Allow.NOTHING
+    mine = Settings.parse(
+        {"tick": "100", "max-session-timeout": "500", "extended-types": "true", "words": "ruok, srvr"}
+    )
+    assert (mine.timeout_min_ms, mine.timeout_max_ms, mine.allow) == (200, 500, Allow.EXTENDED_TYPES)
+    assert mine.words == {"ruok", "srvr"}
+    assert [mine.negotiate(asked) for asked in (0, 300, 9000)] == [200, 300, 500]
+    for bad in ({"tock": "1"}, {"tick": "soon"}, {"words": "nope"}):
+        with pytest.raises(ValueError, match=r"unknown|invalid"):
+            Settings.parse(bad)
+
+
+def test_one_chunk_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several clients send in one turn is one chunk; a large turn is cut."""
+    room = Room()
+    talks = [room.talk() for _ in range(3)]
+    seat, chunks = room.seat(), []
+    submit = seat.submit
+    monkeypatch.setattr(seat, "submit", lambda chunk, applied: (chunks.append(chunk), submit(chunk, applied))[1])
+    for number, talk in enumerate(talks):
+        talk.send(*(talk.say(Op.CREATE, create(b"/n%d-%d" % (number, each))) for each in range(5)))
+    room.turn()
+    assert len(chunks) == 1
+    assert [len(talk.heard()) for talk in talks] == [5, 5, 5]
+    talks[0].send(*(talks[0].say(Op.SET_DATA, put(b"/n0-0", bytes(60_000))) for _ in range(12)))
+    talks[1].send(talks[1].say(Op.SET_DATA, put(b"/n1-0", b"")))
+    room.turn()
+    assert len(chunks) == 3
+
+
+def test_fail_over_costs_nothing_within_the_grace() -> None:
+    """Without a leader for a while: reads and pings go on, writes wait and are answered later, nobody is
+    disconnected."""
+    room = Room(grace="4000")
+    talk = room.talk()
+    room.cell.serve(False)
+    talk.send(talk.say(Op.CREATE, create(b"/a")), talk.say(Op.PING, xid=Xid.PING))
+    other = Talk(room, room.fronts[0])
+    other.connect(turn=False)
+    room.clock.advance(3)
+    assert [each.xid for each in talk.heard()] == [Xid.PING]
+    assert not talk.wire.closed
+    room.cell.serve(True)
+    room.turn()
+    assert [each.xid for each in talk.heard()] == [1]
+    assert other.response().session
+    room.clock.advance(10)
+    assert talk.call(Op.EXISTS, path_watch(b"/a")).err == 0
+
+
+def test_long_without_a_leader_sends_clients_away() -> None:
+    """After the grace all are closed, to look elsewhere; sessions live on and can be taken up when the cell serves
+    again."""
+    room = Room(grace="4000")
+    talk = room.talk()
+    room.cell.serve(False)
+    room.clock.advance(4.1)
+    assert talk.wire.closed
+    assert not room.fronts[0].connections
+    room.cell.serve(True)
+    assert room.talk(session=talk.session, password=talk.password).session == talk.session
+
+
+def test_lost_quorum_is_not_told_as_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attach that fails for want of a quorum closes the connection; telling the client that its session is gone
+    would make it give up locks it still holds."""
+    room = Room()
+    first = room.talk()
+    seat = room.seat()
+
+    def refuse(session: int, password: bytes, attached: Callable[[Opened | None], None]) -> None:
+        room.clock.callLater(0, attached, None)
+
+    monkeypatch.setattr(seat, "attach_session", refuse)
+    room.cell.serve(False)
+    again = Talk(room, room.fronts[0])
+    again.connect(session=first.session, password=first.password, turn=False)
+    room.clock.pump([1, 1])
+    assert again.wire.closed
+    assert not again.wire.sent
+
+
+def test_sessions_move_between_replicas() -> None:
+    """A session that comes to another replica leaves the old connection closed; what was still on its way there is
+    not done."""
+    room = Room(3)
+    old = room.talk(0)
+    old.call(Op.CREATE, create(b"/e", b"", 1))
+    again = Talk(room, room.fronts[1])
+    again.connect(session=old.session, password=old.password, turn=False)
+    room.clock.advance(0)
+    old.connection.received(old.say(Op.CREATE, create(b"/late")))
+    room.turn()
+    assert again.response().session == old.session
+    assert old.wire.closed
+    assert b"/late" not in room.fronts[1].tree.nodes
+    assert again.call(Op.EXISTS, path_watch(b"/e")).err == 0
+
+
+def test_replaced_machine() -> None:
+    """When a snapshot brings a new machine every client starts over, on the new state."""
+    room = Room()
+    talk = room.talk()
+    talk.call(Op.EXISTS, path_watch(b"/x", True))
+    seat, front = room.seat(), room.fronts[0]
+    fresh = ZnodesMachine()
+    fresh.restore_chunks(seat.tree_machine.snapshot_chunks(), 1)
+    seat.tree_machine = fresh
+    front.restored()
+    assert talk.wire.closed
+    again = room.talk(session=talk.session, password=talk.password)
+    again.send(
+        again.say(Op.CREATE, create(b"/y", b"1")),
+        again.say(Op.GET_DATA, path_watch(b"/y", True)),
+        again.say(Op.SET_DATA, put(b"/y", b"2")),
+    )
+    room.turn()
+    assert len(again.heard()) == 4
+    assert fresh.observer is None
+
+
+def test_lost_answers_end_the_connections_they_were_for() -> None:
+    """A chunk whose effects came in a snapshot has no answers: its clients must ask anew, the others go on."""
+    room = Room()
+    talk, other = room.talk(), room.talk()
+    room.fronts[0]._deliver([(talk.connection, 2)], [])
+    assert talk.wire.closed
+    assert other.call(Op.EXISTS, path_watch(b"/")).err == 0
+
+
+def test_silent_callers_are_sent_away() -> None:
+    """Who connects and says nothing does not stay; nor does half a connect request."""
+    room = Room()
+    front = room.fronts[0]
+    talk = Talk(room, front)
+    room.clock.callLater(GREETING_SECONDS, front._expect_greeting, talk.connection)
+    talk.connection.received(b"\0\0")
+    room.clock.advance(GREETING_SECONDS - 1)
+    assert not talk.wire.closed
+    room.clock.advance(2)
+    assert talk.wire.closed
+
+
+def test_nothing_is_kept_of_the_gone() -> None:
+    """Closed connections leave no watch, no counter, no entry behind."""
+    room = Room()
+    front = room.fronts[0]
+    for _ in range(3):
+        talk = room.talk()
+        for kind in (0, 1):
+            talk.call(Op.ADD_WATCH, wire.path_only(b"/w") + kind.to_bytes(4, "big"))
+        talk.connection.drop()
+    room.turn()
+    assert not front.connections
+    assert not front.by_session
+    assert not front.per_address
+    assert not front.watches.held
+    assert not any(front.watches.tables)
+    assert front.machine.observer is None
