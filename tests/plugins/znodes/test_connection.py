@@ -9,13 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import wire
+import znodes_wire as wire
 from quorate.kernel.machine import SessionId
 from quorate.plugins.znodes import connection as limits
 from quorate.plugins.znodes import jute
 from quorate.plugins.znodes.protocol import Err, Op, Xid
-from talk import Event, Room, Talk
-from wire import create, frame, path_watch, put
+from znodes_talk import Event, Room, Talk
+from znodes_wire import create, frame, path_watch, put
 
 ANN = jute.Auth.build({"type": 0, "scheme": b"digest", "auth": b"ann:pw"})
 MINE = [{"perms": 31, "scheme": b"auth", "id": b""}]

@@ -10,14 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import wire
+import znodes_wire as wire
 from quorate.kernel.server.front import Opened
 from quorate.plugins.znodes.chunks import Allow
 from quorate.plugins.znodes.front import GREETING_SECONDS, Settings
 from quorate.plugins.znodes.machine import ZnodesMachine
 from quorate.plugins.znodes.protocol import FRAME_MAX, Op, Xid
-from talk import Room, Talk
-from wire import create, path_watch, put
+from znodes_talk import Room, Talk
+from znodes_wire import create, path_watch, put
 
 
 def test_settings() -> None:

@@ -41,7 +41,7 @@ def hosts() -> Iterator[str]:
     if found := os.environ.get("QUORATE_ZNODES_HOSTS"):
         yield found
         return
-    script = Path(__file__).with_name("serve_fake.py")
+    script = Path(__file__).with_name("znodes_serve.py")
     options = ("3", "tick=500", "words=*", "extended-types=true")
     with subprocess.Popen([sys.executable, script, *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

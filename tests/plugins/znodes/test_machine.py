@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import wire
-from model import Model
+import znodes_wire as wire
 from quorate.kernel.machine import Origin, SessionId
 from quorate.plugins.znodes import chunks, jute
 from quorate.plugins.znodes.acl import digest_identity
 from quorate.plugins.znodes.machine import SWEEP_MS, UNUSED_MS, ZnodesMachine
 from quorate.plugins.znodes.protocol import Err, Event, Mode, Op
 from quorate.plugins.znodes.tree import content_of, family_of
-from wire import Bench, create, frame, path_version, put, reply, results, several
+from znodes_model import Model
+from znodes_wire import Bench, create, frame, path_version, put, reply, results, several
 
 NAMES = ("/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/p", "/zookeeper/z")
 steps = st.one_of(

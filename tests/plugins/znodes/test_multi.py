@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import wire
+import znodes_wire as wire
 from quorate.plugins.znodes import multi
 from quorate.plugins.znodes.protocol import Malformed, Op
 

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from quorate.plugins.znodes import words
 from quorate.plugins.znodes.protocol import Op
-from talk import Room, Talk
-from wire import create, path_watch
+from znodes_talk import Room, Talk
+from znodes_wire import create, path_watch
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import wire
-from fake_cell import FakeCell, Seat
+import znodes_wire as wire
 from quorate.plugins.znodes import jute
 from quorate.plugins.znodes.connection import Connection
 from quorate.plugins.znodes.front import ZooKeeperFront
 from quorate.plugins.znodes.protocol import Op
 from twisted.internet.task import Clock
+from znodes_cell import FakeCell, Seat
 
 
 class Event(NamedTuple):

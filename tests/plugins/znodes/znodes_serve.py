@@ -1,4 +1,4 @@
-"""Serve fronts on a fake cell: ``serve_fake.py REPLICAS [option=value ...]`` prints the ports once they are open,
+"""Serve fronts on a fake cell: ``znodes_serve.py REPLICAS [option=value ...]`` prints the ports once they are open,
 then runs."""
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_cell import FakeCell
 from quorate.plugins.znodes.front import ZooKeeperFront
+from znodes_cell import FakeCell
 
 
 def main() -> None:
