@@ -4,8 +4,8 @@ There are two doors to run coroutines, :mod:`.aio` and :mod:`.twisted`; :mod:`.b
 thread. Recipes are written once, as ``async def``, against this interface.
 
 Two rules every door keeps: a callback or a resumed coroutine runs in a later turn, never inside the call that caused
-it; and
-``now`` counts seconds of a clock that never goes back and that goes on while the computer sleeps, because leases do.
+it; and ``now`` counts seconds of a clock that never goes back and that goes on while the computer sleeps, because
+leases do.
 """
 
 from __future__ import annotations

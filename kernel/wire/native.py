@@ -125,8 +125,7 @@ class Request(NamedTuple):
     """A command of this connection's session. Sent again with the same number it is applied once all the same.
 
     `acknowledged`: replies to numbers up to it arrived and may be forgotten. `events_acknowledged`: likewise for
-    events.
-    `payload`: plain data [command, args], args a list (by position) or a dict (by name).
+    events. `payload`: plain data [command, args], args a list (by position) or a dict (by name).
     """
 
     number: int

@@ -1,0 +1,36 @@
+"""A grant whose events were dropped looks again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from quorate.kernel.client.outputs import Gap
+from quorate.recipes.held import LockLost
+from quorate.recipes.lock import Lock
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_gap_makes_it_look_again(loop: Any, cell: Any, broken: bool) -> None:
+    """When events of the session were dropped, a grant that still holds goes on, and one that was broken meanwhile is
+    lost."""
+
+    async def scenario() -> None:
+        async with await loop.connect(cell.endpoint, timeout=5.0) as session:
+            held = await Lock(session, "job").acquire()
+            if broken:
+                stop = session._tell_listeners
+                session._tell_listeners = lambda machine, item: None  # type: ignore[method-assign]
+                await session.call("locks", "break_lock", "job", "why")
+                session._tell_listeners = stop  # type: ignore[method-assign]
+            session._tell_listeners(None, Gap(1, 9))
+            if broken:
+                assert "dropped" in str(await held.lost)
+                with pytest.raises(LockLost):
+                    held.check()
+            else:
+                await session.query("locks", "names")
+                held.check()
+            assert (await held.release()).already_lost is broken
+
+    loop.run(scenario())
