@@ -28,6 +28,8 @@ OPEN: Final = OPEN_ACL
 """The list of most nodes. Lists equal to it are always this very object, so that `is` answers."""
 
 READ_ONLY: Final = b"\0\0\0\1\0\0\0\1\0\0\0\5world\0\0\0\6anyone"
+REMEMBERED: Final = 1024
+"""Lists up to this many bytes have their outcomes cached; clients must not fill the memory with large ones."""
 SUPER: Final[Identity] = (b"super", b"")
 WORLD: Final[Identity] = (b"world", b"anyone")
 
@@ -40,7 +42,6 @@ class Entry(NamedTuple):
     id: bytes | None
 
 
-@lru_cache(4096)
 def entries(acl: bytes) -> tuple[Entry, ...]:
     """The entries of a list from its bytes, which must be a whole vector; a null vector has none."""
     found = []
@@ -69,9 +70,13 @@ def _address_matches(address: bytes, pattern: bytes) -> bool:
         return False
 
 
-@lru_cache(4096)
 def permits(acl: bytes, right: int, who: Identities) -> bool:
     """Whether the list grants `right` (any of its bits) to a client with these identities. An empty list grants all."""
+    return (_permits if len(acl) <= REMEMBERED else _permits.__wrapped__)(acl, right, who)
+
+
+@lru_cache(4096)
+def _permits(acl: bytes, right: int, who: Identities) -> bool:
     listed = entries(acl)
     if not listed or SUPER in who:
         return True
@@ -103,7 +108,6 @@ def _valid_id(scheme: bytes, name: bytes | None) -> bool:
     return False
 
 
-@lru_cache(4096)
 def settled(acl: bytes, who: Identities) -> bytes:
     """The list to keep for what a client sent: duplicates dropped, scheme "auth" replaced by what the client proved
     to be.
@@ -111,6 +115,11 @@ def settled(acl: bytes, who: Identities) -> bytes:
     Raises:
         Fault: INVALID_ACL for an empty list, an unknown scheme, an impossible id, or "auth" without a proof.
     """
+    return (_settled if len(acl) <= REMEMBERED else _settled.__wrapped__)(acl, who)
+
+
+@lru_cache(4096)
+def _settled(acl: bytes, who: Identities) -> bytes:
     if acl == OPEN:
         return OPEN
     kept: dict[Entry, None] = {}

@@ -123,7 +123,7 @@ class Connection:
         self.queue: deque[bytes] = deque()
         self.queued = 0
         self.out: list[bytes] = []
-        self.events: list[tuple[int, bytes]] = []
+        self.events: deque[tuple[int, bytes]] = deque()
         self.room = REPLY_ROOM
         self.pausing = False
         self.stalled = False
@@ -459,7 +459,7 @@ class Connection:
             return
         for answer in answers:
             while events and events[0][0] <= number:
-                self.emit(events.pop(0)[1])
+                self.emit(events.popleft()[1])
             self.out.append(answer)
             number += 1
 
