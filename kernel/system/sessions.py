@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 from ..machine import TICKETS_MAX, Commit, Origin, Plain, Refusal, SessionId, StateMachine, Ticket, command, query
@@ -46,6 +47,7 @@ class Sessions(StateMachine):
         self.origins: dict[SessionId, Origin] = {}
         """What ``Commit.sessions`` shows."""
         self.tickets: dict[Ticket, Session] = {}
+        """Unfinished waits of all sessions, oldest first (a ticket is made of an index)."""
         self.key: bytes | None = None
         """What passwords are made with; None before the first leader founded it."""
         self._multiplier = int.from_bytes(hashlib.sha256(cell).digest()[:8], "big") & _MASK | 1
@@ -206,7 +208,7 @@ class Sessions(StateMachine):
     # ---------------------------------------------------------------- in snapshots
 
     def snapshot_chunks(self) -> Iterator[bytes]:
-        """The key, then sessions in handfuls, then the order of the waits (which :meth:`abandon` follows)."""
+        """The key, then sessions in handfuls."""
         yield plain.encode(self.key)
         handful: list[bytes] = []
         size = 0
@@ -217,20 +219,20 @@ class Sessions(StateMachine):
                 yield plain.encode(handful)
                 handful, size = [], 0
         yield plain.encode(handful)
-        yield plain.encode([[ticket, session.id] for ticket, session in self.tickets.items()])
 
     def restore_chunks(self, chunks: Iterable[bytes], version: int) -> None:
         """See :meth:`snapshot_chunks`."""
         pieces: list[Any] = [plain.decode(chunk) for chunk in chunks]
-        if len(pieces) < 3:
+        if len(pieces) < 2:
             raise ValueError("a part of the sessions is missing")
         self.key = pieces[0]
-        for handful in pieces[1:-1]:
+        for handful in pieces[1:]:
             for image in handful:
                 session = Session.of_image(plain.decode(image))
                 self.table[session.id] = session
                 self.origins[session.id] = session.owner
-        self.tickets = {ticket: self.table[session] for ticket, session in pieces[-1]}
+        tickets = ((ticket, session) for session in self.table.values() for ticket in session.tickets)
+        self.tickets = dict(sorted(tickets, key=itemgetter(0)))
 
     def _identity(self, index: int) -> SessionId:
         """A one-to-one image of a positive index in the positive 63-bit integers: each step can be undone."""

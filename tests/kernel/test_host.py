@@ -18,7 +18,7 @@ from quorate.kernel import host as host_module
 from quorate.kernel.catalog import Catalog
 from quorate.kernel.host import Answer, Applied, MachineHost, MachineMissing
 from quorate.kernel.image import SnapshotDamaged, Unkept
-from quorate.kernel.machine import Origin, Plain, SessionId, StateMachine, query
+from quorate.kernel.machine import Commit, Origin, Plain, SessionId, StateMachine, query
 from quorate.kernel.paxos.ballot import Slot
 from quorate.kernel.stop import MissingPlugin, StopReplica
 from quorate.kernel.system import PLUGINS, SESSIONS
@@ -516,6 +516,25 @@ def test_a_difference_shows_in_the_digest(driver: Driver) -> None:
     scrap: Any = twin.machine("scrap")
     scrap.totals["k"] = 5
     driver.call("scrap", "add", "k")
+    twin.apply(*driver.log[-1])
+    assert twin.digest() != driver.host.digest()
+
+
+def test_a_difference_in_events_shows_in_the_digest(driver: Driver) -> None:
+    """Also where the command's own result is the same."""
+
+    class Mumbling(Scrap):
+        def timer_fired(self, commit: Commit, key: str) -> None:
+            for session in commit.sessions:
+                commit.publish(session, self.totals.get("k", 0))
+
+    driver = Driver({"scrap": Mumbling})
+    driver.open()
+    driver.call("scrap", "timer", "t", 10)
+    twin = driver.restored()
+    scrap: Any = twin.machine("scrap")
+    scrap.totals["k"] = 5
+    driver.fire("scrap", 20)
     twin.apply(*driver.log[-1])
     assert twin.digest() != driver.host.digest()
 
