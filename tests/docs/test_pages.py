@@ -165,10 +165,10 @@ class Shell:
             timeout=60,
             check=False,
         )
-        if expected:
-            assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}\nthe page says:\n{expected}"
-        else:
-            assert done.returncode == 0, f"$ {command}\n{done.stdout}exit status {done.returncode}"
+        if not expected and done.returncode:
+            raise AssertionError(f"$ {command}\n{done.stdout}exit status {done.returncode}")
+        if expected and not matches(expected, done.stdout):
+            raise AssertionError(f"$ {command}\n{done.stdout}\nthe page says:\n{expected}")
 
     def _start(self, command: str) -> None:
         """Run it until the page ends; returns once it has printed something."""
@@ -210,4 +210,4 @@ def test_page(page: Path, tmp_path: Path, environment: dict[str, str], request: 
             try:
                 shell.run(block)
             except AssertionError as error:
-                pytest.fail(f"{page.relative_to(ROOT)}, line {block.line}:\n{error}")
+                pytest.fail(f"{page.relative_to(ROOT)}, line {block.line}:\n{error}", pytrace=False)
