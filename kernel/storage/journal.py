@@ -48,7 +48,7 @@ votes again.
 
 **Costs, measured** (ext4, virtual disk, CPython 3.11; median of write + fdatasync): appending to a growing file 4 KiB
 289 us; fallocated blocks 212 us; blocks written with zeros before 147 us. So segments are filled with zeros ahead of
-need (:meth:`~Journal.prepare`, in synced pieces of 1 MiB so that no sync waits long behind them). Marks synced with
+need (:meth:`~Journal.prepare`, in small synced pieces so that no other sync waits long behind them). Marks synced with
 every batch (in the segment's first page) made a sync 10 to 25 % dearer, a second sync 100 %; marks in their own file,
 unsynced, 3 us.
 

@@ -13,7 +13,10 @@ from typing import Final
 from .files import File, FileSystem, join
 from .layout import PAGE, SegmentHeader, pack_segment
 
-PIECE: Final = 1 << 20
+PIECE: Final = 256 << 10
+"""What is written and synced at once of a segment that is being prepared. A journal write beside it took, 99 of 100
+times, at most 0.36 ms without, and 0.34, 0.46, 0.96 and 2.6 ms with pieces of 64 KiB, 256 KiB, 1 MiB and 4 MiB every 5
+ms."""
 _NAME: Final = re.compile(r"journal-(\d{10})\.log")
 _UNUSED: Final = re.compile(r"journal\.\d+\.unused")
 _ZEROS: Final = bytes(PIECE)
@@ -73,7 +76,8 @@ class Supply:
         return self._ready is not None and need <= self.size
 
     def prepare(self) -> bool:
-        """One piece of the work (1 MiB of zeros, synced); True if more is left. OSError: the begun file is removed."""
+        """One piece of the work (:data:`PIECE` zeros, synced); True if more is left. OSError: the begun file is
+        removed."""
         if self._ready is not None:
             return False
         try:
