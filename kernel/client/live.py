@@ -107,7 +107,8 @@ class Session:
     """A session with a cell. Get one from a door's ``connect``; end it with :meth:`close`, or use it in ``async with``.
 
     Commands are applied exactly once, in the order in which they are called, across reconnects and changes of the
-    leader. What calls may raise: :mod:`.errors`. Without a `timeout` a call lasts at most as long as the session.
+    leader. What calls may raise: :mod:`.errors`. Without a `timeout` a call lasts at most as long as the session
+    (for ever in a client that opened none).
     """
 
     def __init__(self, core: SessionCore, door: Door) -> None:

@@ -68,3 +68,21 @@ def test_on_a_shared_cell(shared_cell: Any) -> None:
             assert await rival.query("locks", "contenders", "recipes/job") == []
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_a_client_that_falls_silent_loses_its_lock(shared_cell: Any) -> None:
+    """A session that sends no KeepAlive expires: its grant says so, and a rival gets the lock, not before the lease
+    was over."""
+
+    async def scenario() -> None:
+        stuck = await aio.connect(shared_cell.clients, timeout=1, grace=20, liveness=lambda: False)
+        async with await aio.connect(shared_cell.clients, timeout=10) as rival:
+            held = await Lock(stuck, "recipes/silent").acquire()
+            second = await Lock(rival, "recipes/silent").acquire(timeout=15)
+            assert held.remaining() == 0
+            assert second.token > held.token
+            assert "gone" in str(await asyncio.wait_for(held.lost, 10))
+            assert (await held.release()).already_lost
+            await second.release()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))

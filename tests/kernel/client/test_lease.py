@@ -18,6 +18,7 @@ def test_lease_never_shortens_and_is_cut_by_drift() -> None:
     assert lease.until == pytest.approx(103 + 8.1)
     assert lease.silent_at() == math.inf
     assert not lease.kept(first, 90.0)
+    assert lease.kept(lease.sending(104.0), 1.0)
     assert lease.until == pytest.approx(103 + 8.1)
 
 

@@ -432,7 +432,8 @@ def test_ticket_and_its_end(play: Play) -> None:
 def test_ticket_resolved_before_its_reply(play: Play) -> None:
     """A wait that ended while its reply was lost ends when the reply is repeated."""
     call = play.call()
-    play.get(event(1, 1, [500, "granted"]))
+    play.call()
+    play.get(event(1, 1, [500, "granted"]), play.reply(2, None, last_event=1))
     play.again()
     play.get(play.reply(1, 500, status=2, last_event=1))
     assert play.told[-2:] == [Parked(call, 500), Resolved(500, "granted", None)]
