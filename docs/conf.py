@@ -13,7 +13,7 @@ author = "The Quorate maintainers"
 project_copyright = "The Quorate maintainers"
 version = release = installed("quorate")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.graphviz", "quorate_reference"]
+extensions = ["sphinx.ext.autodoc", "quorate_reference"]
 html_theme = "furo"
 html_title = f"Quorate {release}"
 exclude_patterns = ["_build"]
@@ -31,6 +31,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Random|Callable|Iterable|Iterator|Mapping|Sequence|Path|struct)"),
     # Modules and constants that a docstring points at and that have no page of their own.
     (r"py:(mod|data|attr)", r".*"),
-    (r"py:class", r"(.*\._[A-Z]\w*|Effects)"),
+    (r"py:class", r"(.*\._[A-Z]\w*|.*\bT(_co)?|Effects|TypeAliasForwardRef|.*\.(SimulatedDoor|Task))"),
+    # Names in docstrings of a package that says "see there" of a neighbor without a page.
+    (r"py:(class|exc|meth|func)", r"(Refusal|Gap|take|start|checkers\.Violation|\.?[a-z_]+\..*)"),
     (r"py:.*", r"(int|str|bytes|bool|float|list|dict|tuple|None|object|type|Exception|ValueError|TypeError|OSError)"),
 ]

@@ -4,10 +4,9 @@ Whoever holds must expect to lose it: the session may expire while the process i
 lock. A :class:`Held` says so in three ways, from the safest to the last:
 
 * :attr:`~Held.token` goes along with every write to what the lock protects; a resource that refuses smaller tokens
-than it has
-  seen is safe whatever happens here.
+  than it has seen is safe whatever happens here.
 * :meth:`~Held.check` before each step raises as soon as the lease ran out (*jeopardy*), even if the session may yet
-turn out safe.
+  turn out safe.
 * :attr:`~Held.lost` fires once, with the reason, when the grant is known or presumed to be gone.
 
 A lost grant never comes back under the same object: acquire again and get a new one with a larger token.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -88,8 +89,15 @@ class States(_Made):
             yield from (f"   * - {state.name}", f"     - {turn.value}", f"     - {after.name}")
 
 
+def _sections(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Understand ``Args:``, ``Raises:`` and ``Attributes:``. An attribute's own text is a sentence and has none."""
+    if what not in ("attribute", "data", "property"):
+        lines[:] = GoogleDocstring(lines, Config(), app, what, name, thing, options).lines()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx."""
+    app.connect("autodoc-process-docstring", _sections)
     app.add_directive("quorate-commands", Commands)
     app.add_directive("quorate-frames", Frames)
     app.add_directive("quorate-states", States)

@@ -4,16 +4,14 @@ A session *acquires* with one command, on one name or several at once, each excl
 token at once or a ticket; the wait, its deadline and its place in the queue live here, so a client that dies leaves
 nothing behind. The rule of the queue is in :mod:`.table`.
 
-* **Token**: ``commit.index`` of the command that granted. Conflicting grants on a name carry strictly growing tokens
-(readers
-  granted together share one), so a resource that remembers the largest token it has seen can refuse a late writer.
-* **Lock-delay** (Burrows, "The Chubby lock service", OSDI 2006, section 2.4): when the holder's session *expires*,
-its claim
-  stays in the queue as a ghost for the delay it asked for, at most a minute, and blocks whatever the holder blocked.
-  A closed session and a release free the name at once.
-* **Label**: a number by which the session itself names its claim, chosen before the command is sent. A cancelled
-acquire is
-  withdrawn by label whether or not the answer ever arrived.
+* **Token**: ``commit.index`` of the command that granted. Conflicting grants on a name carry strictly growing
+  tokens (readers granted together share one), so a resource that remembers the largest token it has seen can refuse a
+  late writer.
+* **Lock-delay** (Burrows, "The Chubby lock service", OSDI 2006, section 2.4): when the holder's session
+  *expires*, its claim stays in the queue as a ghost for the delay it asked for, at most a minute, and blocks whatever
+  the holder blocked. A closed session and a release free the name at once.
+* **Label**: a number by which the session itself names its claim, chosen before the command is sent. A
+  cancelled acquire is withdrawn by label whether or not the answer ever arrived.
 
 What a session is told besides replies: ``{"lost": label, "reason": str}`` when an operator breaks a lock it holds.
 """
