@@ -252,23 +252,31 @@ class MachineHost:
 
     def _rebuilt(self, loaded: Loaded, halt: Halt) -> StateMachine:
         """Apply again what led to the failure, and stop before it."""
-        history = self._history
         twin = MachineHost(self.cell, self.catalog, NOWHERE, self._random, until=halt.index)
-        if history.source is not None:
-            twin.restore(history.source(), history.source)
-        found = twin._calls.machines.get(loaded.number)
-        if found is None or found.halt is None or found.halt.index != halt.index:  # else the snapshot has it
-            try:
-                for slot, value in history.slots:
-                    if isinstance(value, bytes):
-                        twin.apply(slot, value)
-                    else:
-                        twin.configured(slot, value)
-            except Reached:
-                found = twin._calls.machines[loaded.number]
-            else:
-                raise StopReplica(f"{loaded.name} cannot be rebuilt: index {halt.index} did not come again")
+        try:
+            found = twin._replay(self._history, loaded.number, halt.index)
+        except StopReplica:
+            raise
+        except Exception as error:
+            raise StopReplica(f"{loaded.name} cannot be rebuilt: {type(error).__name__}: {error}") from error
         return found.machine if found.halt is None else twin._good(found, found.halt)
+
+    def _replay(self, history: _History, number: int, index: int) -> Loaded:
+        """Become what the cell was before `index`, or at the image if the machine had halted there by then."""
+        if history.source is not None:
+            self.restore(history.source(), history.source)
+        found = self._calls.machines.get(number)
+        if found is not None and found.halt is not None and found.halt.index == index:
+            return found
+        try:
+            for slot, value in history.slots:
+                if isinstance(value, bytes):
+                    self.apply(slot, value)
+                else:
+                    self.configured(slot, value)
+        except Reached:
+            return self._calls.machines[number]
+        raise StopReplica(f"machine {number} cannot be rebuilt: index {index} did not come again")
 
     # ---------------------------------------------------------------- membership and empty slots
 

@@ -27,6 +27,7 @@ The rules that make replication work, all of them:
   ``commit.time``, randomness is ``commit.random``.
 * State, arguments, results and events are plain data: None, bool, int (64 bit), float, str, bytes, and lists and
   str-keyed dicts of these, nested at most :data:`DEPTH_MAX` deep.
+  Numbers that clients may add to need a bound.
 * An *expected* refusal is a :class:`Refusal`, raised before the first change of state. Any other exception is taken as
   a bug: it is the same on every replica, halts this machine (not the cell) at that command everywhere and shows in the
   status.
@@ -259,7 +260,8 @@ class StateMachine:
         vars(self).update(state)
 
     def session_opened(self, commit: Commit, session: SessionId, face: str) -> None:
-        """A session began; `face` is the door it came through ("native", "znodes", ...)."""
+        """A session began; `face` is the door it came through ("native", "znodes", ...). Of those that were open when this
+        machine was loaded it is not told; see ``commit.sessions``."""
 
     def session_closed(self, commit: Commit, session: SessionId, expired: bool) -> None:
         """A session ended; `expired` tells a lapse from a deliberate close. Drop what it owned here."""

@@ -43,6 +43,8 @@ class Kind(enum.IntEnum):
 
 
 class Record(NamedTuple):
+    """One record of a snapshot."""
+
     kind: Kind
     body: bytes
 

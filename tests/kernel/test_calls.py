@@ -539,3 +539,11 @@ def test_replicas_with_newer_code_run_the_agreed_version() -> None:
         new.host.apply(slot, payload)
     assert b"".join(new.host.snapshot()) == old.image()
     assert old.call(PLUGINS, "upgrade", "scrap", 2)[1][0] == "not-announced"
+
+
+def test_an_image_that_cannot_be_read_stops_the_replica(driver: Driver) -> None:
+    """It is this replica's disk that fails, so the others must not be followed by guesswork."""
+    driver.host.imaged(driver.host.slot, lambda: [b"gone"])
+    driver.call("scrap", "fail")
+    with pytest.raises(StopReplica, match="scrap cannot be rebuilt"):
+        driver.call(PLUGINS, "skip", "scrap")
