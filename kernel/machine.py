@@ -260,8 +260,8 @@ class StateMachine:
         vars(self).update(state)
 
     def session_opened(self, commit: Commit, session: SessionId, face: str) -> None:
-        """A session began; `face` is the door it came through ("native", "znodes", ...). Of those that were open when this
-        machine was loaded it is not told; see ``commit.sessions``."""
+        """A session began; `face` is the door it came through ("native", "znodes", ...). Of those that were open when
+        this machine was loaded it is not told; see ``commit.sessions``."""
 
     def session_closed(self, commit: Commit, session: SessionId, expired: bool) -> None:
         """A session ended; `expired` tells a lapse from a deliberate close. Drop what it owned here."""
