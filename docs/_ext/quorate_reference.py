@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Iterator
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
@@ -23,10 +22,7 @@ class _Made(SphinxDirective):
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        made = StringList(list(self.lines()), source=self.name)
-        holder = nodes.section(document=self.state.document)
-        self.state.nested_parse(made, 0, holder, match_titles=True)
-        return holder.children
+        return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
 
 
 class Commands(_Made):
@@ -42,7 +38,7 @@ class Commands(_Made):
 
         for depth, name, part in _parsers(parser(), 0):
             part.formatter_class = Formatter
-            yield from (name, "=~"[min(depth, 2) - 1] * len(name), "") if depth else ()
+            yield from (name, "-~"[min(depth, 2) - 1] * len(name), "") if depth else ()
             yield from (
                 ".. code-block:: text",
                 "",
