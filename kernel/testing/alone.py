@@ -32,7 +32,7 @@ _WALL_MS: Final = 1_700_000_000_000
 
 
 class Halted(Exception):
-    """The machine raised something that is not a Refusal; on a cell it would be halted. The message is its traceback."""
+    """The machine raised something that is not a Refusal; on a cell it would be halted. The message says where."""
 
 
 class Alone:
@@ -69,9 +69,7 @@ class Alone:
         """
         if session:
             self._numbers[session] += 1
-        body = pack_request(
-            command, _arguments(args, named), session=session, number=self._numbers.get(session, 0)
-        )
+        body = pack_request(command, _arguments(args, named), session=session, number=self._numbers.get(session, 0))
         return self._apply(self._number, body)
 
     def query(self, query: str, /, *args: Plain, **named: Plain) -> Any:

@@ -9,9 +9,9 @@
         assert session.call("tally", "add", "x") == 3       # the others have elected a leader
         cell.expire(session)                                # its client stood still for too long
 
-Everything is real (consensus, journal, snapshots, sessions, the client library) except for the clock, the disks, and the
-network, which are simulated: time passes only while something is waited for, as fast as the computer can, and a run is
-the same each time. Every promise of the kernel is watched all the while (see :mod:`.checkers`); a broken one raises
+Everything is real (consensus, journal, snapshots, sessions, the client library) except for the clock, the disks, and
+the network, which are simulated: time passes only while something is waited for, as fast as the computer can, and a run
+is the same each time. Every promise of the kernel is watched all the while (see :mod:`.checkers`); a broken one raises
 :class:`.checkers.Violation` out of whatever was called.
 """
 
@@ -29,7 +29,8 @@ from ..machine import Plain, Refusal, StateMachine
 from ..wire.native import Consistency
 from .clock import MILLISECOND, SECOND, Clock
 from .door import FIRST_PLACE, Cancelled, SimulatedDoor, Task
-from .process import Process, Stage
+from .lifecycle import Stage
+from .process import Process
 from .world import World, endpoint
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class CellSession:
 
     def begin(self, machine: str, command: str, /, *args: Plain, **named: Plain) -> Waiting:
         """Have a command applied without waiting for it."""
-        return Waiting(self._cell, self.door.spawn(self.live.call(machine, command, *args, **named)))
+        return Waiting(self._cell, self.door.spawn(self.live.call(machine, command, *args, timeout=None, **named)))
 
     def query(
         self,
@@ -108,7 +109,7 @@ class CellSession:
         **named: Plain,
     ) -> Any:
         """Ask a machine; linearizable unless `consistency` says otherwise. Raises as :meth:`call`."""
-        asking = self.live.query(machine, query, *args, consistency=consistency, **named)
+        asking = self.live.query(machine, query, *args, consistency=consistency, timeout=None, **named)
         return Waiting(self._cell, self.door.spawn(asking)).result(within)
 
     def listen(self, machine: str) -> list[Plain | Gap]:
@@ -167,7 +168,9 @@ class Cell:
     def session(self, timeout: float = SESSION_TIMEOUT) -> CellSession:
         """A new client with a session that may be silent for `timeout` seconds."""
         place, self._places = self._places, self._places + 1
-        door = SimulatedDoor(self.world, place, Clock(self.world.random(f"clock {place}").randrange(1 << 40)), self._failed)
+        door = SimulatedDoor(
+            self.world, place, Clock(self.world.random(f"clock {place}").randrange(1 << 40)), self._failed
+        )
         members = [endpoint(process.member) for process in self._processes()]
         random = self.world.random(f"client {place}")
         opening = open_session(door, members, random, WITHIN, {"timeout": timeout, "grace": timeout})

@@ -33,7 +33,8 @@ from ..paxos.ready import AcceptedValue, Record
 
 if TYPE_CHECKING:
     from ..paxos.replica import Replica
-    from .process import Boundary, Disk, Process
+    from .lifecycle import Boundary
+    from .process import Disk, Process
 
 
 COMPARE_EVERY: Final = 4

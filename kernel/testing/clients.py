@@ -139,6 +139,10 @@ class Client:
         for model, operation in self._pending.values():
             self.history.unknown(model, operation)
         self._pending.clear()
+        self.finish()
+
+    def finish(self) -> None:
+        """The run is over: the session may have ended in the cell by now, though the client has not seen it."""
         if self.session is not None:
             self._tell_end(self.session)
 

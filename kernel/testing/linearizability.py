@@ -75,6 +75,8 @@ class Model(Protocol[State]):
 
 
 class Verdict(enum.Enum):
+    """What a history was found to be."""
+
     LINEARIZABLE = "linearizable"
     NOT_LINEARIZABLE = "not linearizable"
     UNDECIDED = "undecided: the search took too long"

@@ -23,9 +23,10 @@ from ..system import SESSIONS
 from ..wire import native, plain
 from ..wire.batch import pack_request, wrap_payload
 from ..wire.native import About, Consistency, EndReason
+from .lifecycle import Boundary
 
 if TYPE_CHECKING:
-    from .process import Boundary, Process
+    from .process import Process
     from .world import World
 
 IN_FLIGHT_MAX: Final = 64
@@ -121,8 +122,6 @@ class Port:
 
     def flush(self, effects: deque[tuple[Boundary, Callable[[], None]]]) -> None:
         """The turn is over: what was said leaves, one packet a connection."""
-        from .process import Boundary
-
         configuration = self.node.host.configuration
         if configuration.number != self._told:
             self._told = configuration.number

@@ -12,7 +12,6 @@ burst.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,14 +19,13 @@ from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..applied import Applied
-from ..host import MachineHost
 from ..machine import Origin
 from ..node import AnyMessage, Node
-from ..paxos.ballot import MemberId, Slot
-from ..paxos.messages import FetchSnapshot, Sender, SnapshotChunk
+from ..paxos.ballot import MemberId
+from ..paxos.messages import Sender
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Record, Send
-from ..storage.errors import JournalFailed, JournalFull, SnapshotFailed, SnapshotMissing, StorageError
+from ..storage.errors import JournalFailed, JournalFull, StorageError
 from ..storage.journal import Batch, Journal
 from ..storage.memory import Crash, MemoryFileSystem
 from ..storage.recovery import Recovered, recover
@@ -35,7 +33,9 @@ from ..storage.snapshots import SnapshotReceiver, Snapshots
 from ..system import SESSIONS
 from ..wire.batch import pack_request
 from .clock import MILLISECOND, Clock, Event
+from .lifecycle import Boundary, Stage
 from .port import Port
+from .snapshotting import Snapshotting
 
 if TYPE_CHECKING:
     from .world import World
@@ -48,31 +48,6 @@ TURN: Final = 40
 """Microseconds between the arrival of something and the end of the turn that takes it in."""
 RETRY_FULL: Final = 200 * MILLISECOND
 """How soon a write is tried again after the disk was full."""
-PIECE: Final = 700
-"""Bytes of a snapshot in one message: small, so that small snapshots come in many."""
-
-
-class Stage(enum.Enum):
-    DOWN = "down"
-    RUNNING = "running"
-    PAUSED = "paused"
-    UNUSABLE = "unusable"
-    """Its disk was refused at the start: it needs to be replaced by a new member."""
-
-
-class Boundary(enum.Enum):
-    """The effects before which a process can be made to die or to stop."""
-
-    APPEND = "append"
-    WRITE = "write"
-    SYNC = "sync"
-    REPORT = "report"
-    """The write is durable; the core has not been told."""
-    SEND = "send"
-    SEND_AFTER = "send after sync"
-    REPLY = "reply"
-    SNAPSHOT = "snapshot"
-    """A step in writing or taking in a snapshot."""
 
 
 class Packet(NamedTuple):
@@ -141,6 +116,7 @@ class Process:
         self._inbox: list[Callable[[], None]] = []
         self._wanted = False
         self._tick: Event | None = None
+        self._snapshots = Snapshotting(self, world)
         self._draining = False
         self._writing = False  # inside a call of the journal
 
@@ -356,7 +332,7 @@ class Process:
             if self.run is not run:
                 return
         if node.snapshot_due and not run.snapshotting:
-            self._snapshot(run)
+            self._snapshots.take(run)
         core = node.core
         if core.leader == self.member:
             world.watch.leading(self, core, now)
@@ -367,14 +343,14 @@ class Process:
         effects = run.effects
         if ready.records or ready.after:
             effects.append((Boundary.APPEND, partial(self._append, run, ready)))
-        for to, packet in self._packets(run, ready.messages):
+        for to, packet in self.packets(run, ready.messages):
             effects.append((Boundary.SEND, partial(self._world.send, self.member, to, packet)))
         for request in ready.snapshot_requests:
-            effects.append((Boundary.SNAPSHOT, partial(self._serve_snapshot, run, request.to, request.fetch)))
+            effects.append((Boundary.SNAPSHOT, partial(self._snapshots.serve, run, request.to, request.fetch)))
         for chunk in ready.snapshot_chunks:
-            effects.append((Boundary.SNAPSHOT, partial(self._take_chunk, run, chunk)))
+            effects.append((Boundary.SNAPSHOT, partial(self._snapshots.arrived, run, chunk)))
 
-    def _packets(self, run: Run, sends: Iterable[Send]) -> list[tuple[MemberId, Packet]]:
+    def packets(self, run: Run, sends: Iterable[Send]) -> list[tuple[MemberId, Packet]]:
         """One packet for each receiver."""
         by_receiver: dict[MemberId, list[AnyMessage]] = {}
         for to, message in sends:
@@ -398,14 +374,14 @@ class Process:
         try:
             while run.effects and self.stage is Stage.RUNNING and self.run is run:
                 boundary, effect = run.effects[0]
-                if self._boundary(boundary):
+                if self.boundary(boundary):
                     continue
                 run.effects.popleft()
                 effect()
         finally:
             self._draining = False
 
-    def _boundary(self, boundary: Boundary) -> bool:
+    def boundary(self, boundary: Boundary) -> bool:
         """Whether something happened here instead of the effect."""
         if self.fuse is None:
             return False
@@ -474,7 +450,7 @@ class Process:
 
     def _disk_boundary(self, effect: str, path: str) -> None:
         boundary = {"write": Boundary.WRITE, "datasync": Boundary.SYNC}.get(effect)
-        if boundary is not None and self._boundary(boundary) and self.stage is not Stage.RUNNING:
+        if boundary is not None and self.boundary(boundary) and self.stage is not Stage.RUNNING:
             if self.stage is Stage.PAUSED:
                 return  # the system call ends although the process stands still
             raise Crash(path)
@@ -502,7 +478,7 @@ class Process:
         if upto < 0:
             return
         run.node.persisted(upto, self.now)
-        for to, packet in self._packets(run, sends):
+        for to, packet in self.packets(run, sends):
             run.effects.append((Boundary.SEND_AFTER, partial(self._world.send, self.member, to, packet)))
         self._drain()
         self.want_turn()
@@ -544,112 +520,7 @@ class Process:
         fs.before = None
         self._world.watch.count("deaths during a write")
 
-    # ---------------------------------------------------------------- snapshots
-
-    def _snapshot(self, run: Run) -> None:
-        """Take the state now, write it a while later."""
-        slot = run.node.snapshot_begins()
-        host: MachineHost = run.node.host
-        configuration = host.configuration
-        chunks = list(host.snapshot())
-        run.snapshotting = True
-        delay = self._world.snapshot_time()
-        self._world.schedule.after(
-            delay, lambda: self.arrives(partial(self._write_snapshot, run, slot, configuration, chunks))
-        )
-
-    def _write_snapshot(self, run: Run, slot: Slot, configuration: Configuration, chunks: list[bytes]) -> None:
-        run.snapshotting = False
-        if self.run is not run:
-            return
-        with self._snapshot_boundaries():
-            try:
-                found = run.snapshots.write(slot, configuration, chunks)
-                self._world.trace(self.member, "snapshot at slot %d, %d bytes", slot, found.size)
-                run.node.snapshotted(slot, found.size)
-                run.snapshots.prune()
-                if run.writing is None and not run.journal.failed:
-                    run.journal.forget(run.snapshots.floor)
-            except SnapshotFailed as error:
-                self._world.trace(self.member, "%s", error)
-            except JournalFailed as error:
-                self._world.trace(self.member, "%s", error)
-                self._world.disk_failed(self)
-            except OSError as error:
-                self._world.trace(self.member, "snapshot: %s", error)
-            except Crash:
-                if self.run is run:
-                    self.die(True, "power cut during a snapshot")
-                return
-        self._world.watch.count("snapshots taken")
-
-    def _snapshot_boundaries(self) -> _Guard:
-        def before(effect: str, path: str) -> None:
-            if self._boundary(Boundary.SNAPSHOT) and self.stage is Stage.DOWN:
-                raise Crash(path)
-
-        return _Guard(self.disk.files, before if self.fuse is not None else None)
-
-    def _serve_snapshot(self, run: Run, to: MemberId, fetch: FetchSnapshot) -> None:
-        size = next((kept.size for kept in run.snapshots.kept if kept.slot == fetch.slot), 0)
-        try:
-            chunk = run.snapshots.read_at(fetch.slot, fetch.offset, PIECE) if size else b""
-        except (SnapshotMissing, OSError):
-            size, chunk = 0, b""
-        answer = SnapshotChunk(fetch.slot, fetch.offset, size, chunk)
-        for receiver, packet in self._packets(run, [Send(to, answer)]):
-            self._world.send(self.member, receiver, packet)
-
-    def _take_chunk(self, run: Run, chunk: SnapshotChunk) -> None:
-        """A piece of a peer's snapshot."""
-        with self._snapshot_boundaries():
-            try:
-                receiver = run.receiver
-                if receiver is None or receiver.slot != chunk.slot or chunk.offset == 0:
-                    if receiver is not None:
-                        receiver.abandon()
-                    receiver = run.receiver = run.snapshots.receive(chunk.slot)
-                if chunk.offset != receiver.received:
-                    return
-                receiver.write(chunk.offset, chunk.chunk)
-                if receiver.received < chunk.size:
-                    return
-                run.receiver = None
-                receiver.finish()
-                found = run.snapshots.adopt(chunk.slot)
-                reader = run.snapshots.open(chunk.slot)
-                try:
-                    run.node.install(found.slot, found.size, found.configuration, reader.chunks(), self.now)
-                finally:
-                    reader.close()
-            except (SnapshotFailed, SnapshotMissing, OSError) as error:
-                self._world.trace(self.member, "%s", error)
-                run.receiver = None
-                run.node.core.abandon_snapshot()
-                return
-            except Crash:
-                if self.run is run:
-                    self.die(True, "power cut during a snapshot")
-                return
-        if run.node.host.slot == chunk.slot:
-            self._world.trace(self.member, "installed the snapshot at slot %d", chunk.slot)
-            self._world.watch.installed(self.member, run.node.host)
-
     # ---------------------------------------------------------------- for the port
 
     def applied(self, applied: Applied) -> None:
         self._world.watch.batch(self.member, applied)
-
-
-class _Guard:
-    """Announces the effects on a disk while it is entered."""
-
-    def __init__(self, fs: MemoryFileSystem, before: Callable[[str, str], None] | None) -> None:
-        self._fs = fs
-        self._before = before
-
-    def __enter__(self) -> None:
-        self._fs.before = self._before
-
-    def __exit__(self, *_: object) -> None:
-        self._fs.before = None

@@ -173,8 +173,8 @@ def _many(arguments: argparse.Namespace) -> int:
         if time.monotonic() - told > 10:
             told = time.monotonic()
             sys.stderr.write(
-                f"{totals.seeds} seeds in {told - began:.0f} s, newest {outcome.seed}, {totals.simulated:.0f} simulated s, "
-                f"{totals.operations} operations, {len(totals.failed)} failed\n"
+                f"{totals.seeds} seeds in {told - began:.0f} s, newest {outcome.seed}, {totals.simulated:.0f} "
+                f"simulated s, {totals.operations} operations, {len(totals.failed)} failed\n"
             )
     facts = totals.facts()
     if arguments.json:

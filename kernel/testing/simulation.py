@@ -27,9 +27,10 @@ from ..wire.native import Consistency
 from .clients import Asked, Client, History
 from .clock import MILLISECOND, SECOND, Clock
 from .door import FIRST_PLACE, Task, clock_of
-from .faults import Fault, Nemesis, Plan
+from .faults import Fault, Plan
+from .lifecycle import Stage
 from .linearizability import Verdict, linearizable
-from .process import Stage
+from .nemesis import Nemesis
 from .workload import JOBS, KEYS, MODELS
 from .world import Options, World, endpoint
 
@@ -249,6 +250,8 @@ class Simulation:
         read = reader.door.spawn(self._read_all(reader))
         self._run_while(lambda: not read.done, JOBS_END_WITHIN, "the last reads do not end")
         world.schedule.run_until(world.schedule.now + SECOND)
+        for client in self.clients:
+            client.finish()
         slots = {p.member: p.node.host.slot for p in world.processes.values() if p.stage is Stage.RUNNING}
         assert len({slots[m] for m in world.configuration().ids() if m in slots}) == 1, f"not all caught up: {slots}"
         for name, operations in sorted(self.history.operations.items()):

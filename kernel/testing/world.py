@@ -29,8 +29,9 @@ from ..wire.codec import Splitter, decode, encode
 from ..wire.formats import Greeting, TurnedAway, Welcomed
 from .checkers import Watch
 from .clock import MILLISECOND, Clock, Schedule
+from .lifecycle import Stage
 from .network import Network
-from .process import Disk, Packet, Process, Stage
+from .process import Disk, Packet, Process
 
 TRACE_LENGTH: Final = 5000
 
@@ -50,6 +51,8 @@ class Options(NamedTuple):
 
 
 class TraceLine(NamedTuple):
+    """Something that happened, to whom: a member, a client by its place, or nobody (0)."""
+
     time: int
     who: int
     words: str
