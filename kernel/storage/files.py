@@ -38,8 +38,6 @@ class File(Protocol):
     def allocate(self, size: int) -> None:
         """Reserve blocks up to `size` bytes and make the file at least that long; new bytes read as zero."""
 
-    def truncate(self, size: int) -> None: ...
-
     def size(self) -> int: ...
 
     def close(self) -> None: ...
@@ -126,11 +124,12 @@ class RealFile:
     def allocate(self, size: int) -> None:
         os.posix_fallocate(self._descriptor, 0, size)
 
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
-
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
+
+    def fileno(self) -> int:
+        """The descriptor, for who can have it synced without waiting."""
+        return self._descriptor
 
     def close(self) -> None:
         if self._descriptor >= 0:

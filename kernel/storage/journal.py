@@ -232,31 +232,59 @@ class Journal:
             JournalFull: there is no room; nothing of the batch counts. Call again with the same batch when there is.
             JournalFailed: it is not known what is on the disk. Finished.
         """
-        if self._failure is not None:
-            raise self._failed()
-        assert not self._busy, "one write at a time"
-        assert batch.first == self.durable + 1, "batches are written in the order they were sealed"
-        self._busy = True
+        if self.fits(batch):
+            file = self.begin(batch)
+            try:
+                file.datasync()
+            except OSError as error:
+                raise self.sync_failed(error) from error
+            self.synced(batch)
+            return
+        self._start(batch)
         try:
-            fits = self._position + batch.size <= self._size
-            if fits and not (self._slow and self._supply.offers(PAGE + batch.size)):
-                content = self._encode(batch, self._position)
-                self._put(content)
-                rolled = False
-            else:
-                self._roll(batch)
-                rolled = True
-            self._position = aligned(self._position + batch.size)
-            self._written = batch.standing
-            self.durable = batch.upto
-            self._full = False
-            self._mark(Stop.RUNNING)
-            if rolled:
-                self._marks.sync()  # so that a segment that goes missing is missed
+            self._roll(batch)
+            self._wrote(batch)
+            self._marks.sync()  # so that a segment that goes missing is missed
         except OSError as error:
             raise self._fail(error, self._file.path) from error
         finally:
             self._busy = False
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether `batch` goes into the present segment, so that :meth:`begin` can write it."""
+        fits = self._position + batch.size <= self._size
+        return fits and not (self._slow and self._supply.offers(PAGE + batch.size))
+
+    def begin(self, batch: Batch) -> File:
+        """The first half of :meth:`write`, for a driver that can have a file synced without waiting: hand the bytes to
+        the operating system. Sync the file that is returned, then call :meth:`synced` or :meth:`sync_failed`; nothing
+        else meanwhile. Only if it :meth:`fits`. Raises as :meth:`write`."""
+        self._start(batch)
+        try:
+            self._put(self._encode(batch, self._position))
+        except OSError as error:
+            self._busy = False
+            raise self._fail(error, self._file.path) from error
+        except BaseException:
+            self._busy = False
+            raise
+        return self._file
+
+    def synced(self, batch: Batch) -> None:
+        """The file that :meth:`begin` returned for `batch` is synced. Raises JournalFailed."""
+        assert self._busy, "no write was begun"
+        try:
+            self._chain = self._next_chain
+            self._wrote(batch)
+        except OSError as error:
+            raise self._fail(error, self._file.path) from error
+        finally:
+            self._busy = False
+
+    def sync_failed(self, error: OSError) -> JournalFailed:
+        """The sync after :meth:`begin` failed: what to raise. The journal is finished."""
+        self._busy = False
+        return self._fail(error, self._file.path)
 
     def settle(self) -> None:
         """Make the newest mark durable, so that even after a power cut damage to the last batch is known for damage.
@@ -364,8 +392,21 @@ class Journal:
             if out_of_space(error):  # copy-on-write below us; no sync failed, so the same bytes may be written again
                 raise self._stopped(error, self._file.path) from error
             raise
-        self._file.datasync()
-        self._chain = self._next_chain
+
+    def _start(self, batch: Batch) -> None:
+        if self._failure is not None:
+            raise self._failed()
+        assert not self._busy, "one write at a time"
+        assert batch.first == self.durable + 1, "batches are written in the order they were sealed"
+        self._busy = True
+
+    def _wrote(self, batch: Batch) -> None:
+        """`batch` is durable at the present position."""
+        self._position = aligned(self._position + batch.size)
+        self._written = batch.standing
+        self.durable = batch.upto
+        self._full = False
+        self._mark(Stop.RUNNING)
 
     def _roll(self, batch: Batch) -> None:
         """Begin the next segment with `batch`. The one before is complete: its last batch was synced."""
