@@ -1,15 +1,17 @@
-"""The thread that writes the journal: appending is the reactor's, the disk is its.
+"""The journal on a running replica: appending is the reactor's, waiting for the disk is nobody's.
 
-The reactor thread appends records and asks for a write at the end of its turn. Whatever was appended while one write is
-under way makes up the next: the slower the disk, the larger the batches. A finished write rings a bell on which the
-reactor listens, and only then is anybody told that the records are durable. So a disk that hangs holds up this
-replica's votes, never its heartbeats.
+The reactor thread appends records and asks for a write at the end of its turn. Whatever is appended while one write is
+under way makes up the next: the slower the disk, the larger the batches. Only when a write is durable is anybody told.
+So a disk that hangs holds up this replica's votes, never its heartbeats.
+
+Two ways lead to the disk. Mostly the bytes are handed to the operating system at once (a copy to memory) and the sync
+goes to :mod:`.datasync`. A thread does what may take long: beginning a segment, deleting old ones, settling the marks,
+every write where there is no asynchronous sync, and the writes after a sync that was slow, because then even a copy to
+memory may have to wait. A second thread fills the next segment ahead of need, in pieces.
 
 A write or sync that fails is the end of this replica's voting: nobody can say what is on the disk (see
 :class:`..storage.errors.JournalFailed`). A full disk is different: the same batch is tried again every second until
 there is room.
-
-A second thread fills the next segment ahead of need, in pieces, so that neither a write nor a turn waits for it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,21 @@ from zope.interface import implementer
 from ..paxos.ballot import Slot
 from ..paxos.ready import Record
 from ..storage.errors import JournalFailed, JournalFull, StorageError
+from ..storage.files import RealFile
 from ..storage.journal import Batch, Journal
 from .bell import Bell
+from .datasync import KernelSync, kernel_syncs
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
     from .lean import Reactor
 
-SETTLE_MS: Final = 5
+SETTLE_SECONDS: Final = 0.005
 """The journal is settled when it was idle for so long."""
+
+SLOW_SECONDS: Final = 0.02
+"""A sync that took longer sends the next write to the thread."""
 
 _RETRY_SECONDS: Final = 1.0
 _PREPARE_SECONDS: Final = 0.2
@@ -56,38 +65,58 @@ class Written(Protocol):
 
 @implementer(IReadDescriptor)
 class JournalThread:
-    """Drives `journal` from the reactor's side. All methods belong to the reactor thread."""
+    """Drives `journal` from the reactor's side. All methods belong to the reactor thread.
 
-    def __init__(self, reactor: Reactor, journal: Journal, written: Written) -> None:
+    `syncs` gives what syncs asynchronously, or None for the thread alone.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        journal: Journal,
+        written: Written,
+        syncs: Callable[[Reactor], KernelSync | None] = kernel_syncs,
+    ) -> None:
         self._reactor = reactor
         self._journal = journal
         self._written = written
+        self._syncs = syncs
+        self._sync: KernelSync | None = None
+        self._began = 0.0
+        self._slow = False
         self._wake = Bell()
         self._done = Bell()
-        self._batch: Batch | None = None
-        self._forget: int | None = None
-        self._results: deque[Callable[[], None]] = deque()
-        self._stopping = threading.Event()
+        self._job: Callable[[], Callable[[], None]] | None = None
         self._busy = False
         self._failed = False
+        self._forget: Slot | None = None
+        self._unsettled = False
+        self._settling: IDelayedCall | None = None
+        self._results: deque[Callable[[], None]] = deque()
+        self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._write_all, name="quorate-journal", daemon=True),
+            threading.Thread(target=self._do_all, name="quorate-journal", daemon=True),
             threading.Thread(target=self._prepare_all, name="quorate-journal-prepare", daemon=True),
         ]
 
     def start(self) -> None:
+        self._sync = self._syncs(self._reactor)
         self._reactor.addReader(self)
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Wait for the write that is under way; what was not sealed is lost, as in a crash. The journal stays open."""
+        """Wait for what is under way; what was not sealed is lost, as in a crash. The journal stays open."""
         if self._stopping.is_set():
             return
         self._stopping.set()
         self._wake.ring()
         for thread in self._threads:
             thread.join()
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        if self._sync is not None:
+            self._sync.close()
         self._reactor.removeReader(self)
         self._wake.close()
         self._done.close()
@@ -102,19 +131,52 @@ class JournalThread:
         return self._journal.last
 
     def flush(self) -> None:
-        """Have everything appended written, now or after the write that is under way."""
+        """Have everything appended written, now or after what is under way."""
         if self._busy or self._failed:
             return
         batch = self._journal.seal()
         if batch is not None:
             self._busy = True
-            self._batch = batch
-            self._wake.ring()
+            if self._sync is None or self._slow or not self._journal.fits(batch):
+                self._give(partial(self._write, batch))
+            else:
+                self._begin(self._sync, batch)
+        elif self._forget is not None:
+            slot, self._forget = self._forget, None
+            self._busy = True
+            self._give(partial(self._forget_upto, slot))
 
     def forget(self, slot: Slot) -> None:
-        """Delete segments that hold nothing above `slot`, when convenient."""
+        """Delete segments that hold nothing above `slot`, when nothing is to be written."""
         self._forget = slot
-        self._wake.ring()
+        self.flush()
+
+    # ---------------------------------------------------------------- without the thread
+
+    def _begin(self, sync: KernelSync, batch: Batch) -> None:
+        try:
+            file = self._journal.begin(batch)
+            assert isinstance(file, RealFile)
+            self._began = self._reactor.seconds()
+            try:
+                sync.sync(file.fileno(), partial(self._synced, batch))
+            except OSError as error:
+                raise self._journal.sync_failed(error) from error
+        except JournalFull:
+            self._give(partial(self._write, batch))
+        except JournalFailed as error:
+            self._report_failure(error)
+
+    def _synced(self, batch: Batch, wrong: OSError | None) -> None:
+        try:
+            if wrong is not None:
+                raise self._journal.sync_failed(wrong)
+            self._journal.synced(batch)
+        except JournalFailed as error:
+            self._report_failure(error)
+            return
+        self._slow = self._reactor.seconds() - self._began > SLOW_SECONDS
+        self._report_durable(batch.upto)
 
     # ---------------------------------------------------------------- the reactor's side
 
@@ -133,14 +195,43 @@ class JournalThread:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends."""
 
+    def _give(self, job: Callable[[], Callable[[], None]]) -> None:
+        """Have the thread do something; it returns what is then to be called here."""
+        self._job = job
+        self._began = self._reactor.seconds()
+        self._wake.ring()
+
     def _report_durable(self, upto: int) -> None:
         self._busy = False
+        self._unsettled = True
+        if self._settling is None:
+            self._settling = self._reactor.callLater(SETTLE_SECONDS, self._settle)
         self._written.durable(upto)
+        self.flush()
+
+    def _report_written(self, upto: int) -> None:
+        self._slow = self._reactor.seconds() - self._began > SLOW_SECONDS
+        self._report_durable(upto)
+
+    def _report_idle(self) -> None:
+        self._busy = False
         self.flush()
 
     def _report_failure(self, error: StorageError) -> None:
         self._failed = True
         self._written.disk_failed(error)
+
+    def _settle(self) -> None:
+        """Idle since the last look: settle. Else look again."""
+        self._settling = None
+        if self._failed:
+            return
+        if self._busy or self._unsettled:
+            self._unsettled = self._busy
+            self._settling = self._reactor.callLater(SETTLE_SECONDS, self._settle)
+        else:
+            self._busy = True
+            self._give(self._settle_marks)
 
     # ---------------------------------------------------------------- the threads' side
 
@@ -148,30 +239,23 @@ class JournalThread:
         self._results.append(result)
         self._done.ring()
 
-    def _write_all(self) -> None:
-        journal = self._journal
-        unsettled = False
-        try:
-            while True:
-                rung = self._wake.wait(SETTLE_MS if unsettled else None)
-                batch, self._batch = self._batch, None
-                if batch is not None:
-                    self._write(batch)
-                    unsettled = True
-                elif not rung:
-                    journal.settle()
-                    unsettled = False
-                slot, self._forget = self._forget, None
-                if slot is not None:
-                    journal.forget(Slot(slot))
-                if self._stopping.is_set():
-                    return
-        except JournalFailed as error:
-            self._tell(partial(self._report_failure, error))
-        except Exception as error:  # a bug must not leave a replica that only seems to vote
-            self._tell(partial(self._report_failure, StorageError(f"the journal's thread failed: {error!r}")))
+    def _do_all(self) -> None:
+        while True:
+            self._wake.wait()
+            job, self._job = self._job, None
+            if job is not None:
+                try:
+                    result = job()
+                except StorageError as error:
+                    result = partial(self._report_failure, error)
+                except Exception as error:  # a defect must not leave a replica that only seems to vote
+                    words = f"the journal's thread failed: {error!r}"
+                    result = partial(self._report_failure, StorageError(words))
+                self._tell(result)
+            if self._stopping.is_set():
+                return
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> Callable[[], None]:
         """Write the batch; wait for room if need be."""
         waited = False
         while True:
@@ -182,12 +266,20 @@ class JournalThread:
                     self._tell(partial(self._written.disk_full, str(full)))
                 waited = True
                 if self._stopping.wait(_RETRY_SECONDS):
-                    return
+                    return self._report_idle
             else:
                 break
         if waited:
             self._tell(partial(self._written.disk_full, None))
-        self._tell(partial(self._report_durable, batch.upto))
+        return partial(self._report_written, batch.upto)
+
+    def _forget_upto(self, slot: Slot) -> Callable[[], None]:
+        self._journal.forget(slot)
+        return self._report_idle
+
+    def _settle_marks(self) -> Callable[[], None]:
+        self._journal.settle()
+        return self._report_idle
 
     def _prepare_all(self) -> None:
         try:

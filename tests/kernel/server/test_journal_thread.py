@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
 from quorate.kernel.paxos.ready import Promised
 from quorate.kernel.server import journal_thread
+from quorate.kernel.server.datasync import KernelSync, kernel_syncs
 from quorate.kernel.server.journal_thread import JournalThread
-from quorate.kernel.storage.errors import JournalFailed, JournalFull
-from quorate.kernel.storage.files import RealFileSystem
+from quorate.kernel.storage.files import RealFile, RealFileSystem
 from quorate.kernel.storage.recovery import Recovered, recover
 from twisted.internet.testing import MemoryReactorClock
 
@@ -52,10 +53,11 @@ def opened(directory: Path) -> Recovered:
 class Bench:
     """A thread on a journal, with a reactor that turns by hand."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, syncs: Callable[[Any], KernelSync | None]) -> None:
+        self.reactor = MemoryReactorClock()
         self.recovered = opened(directory)
         self.told = Told()
-        self.thread = JournalThread(MemoryReactorClock(), self.recovered.journal, self.told)  # type: ignore[arg-type]
+        self.thread = JournalThread(self.reactor, self.recovered.journal, self.told, syncs)  # type: ignore[arg-type]
         self.thread.start()
         self._round = 0
 
@@ -63,17 +65,27 @@ class Bench:
         self._round += 1
         return self.thread.append([Promised(Ballot(self._round, MemberId(1)))])
 
+    def turn(self) -> None:
+        """One turn of the reactor in which something happened."""
+        ready = select.select(self.reactor.getReaders(), [], [], 10)[0]
+        assert ready, self.told.said
+        for reader in ready:
+            reader.doRead()
+
     def hear(self, count: int) -> list[tuple[str, Any]]:
         """Turn the reactor until `count` things were said."""
         while len(self.told.said) < count:
-            assert select.select([self.thread.fileno()], [], [], 10)[0], self.told.said
-            self.thread.doRead()
+            self.turn()
         return self.told.said
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path / "replica")
+def no_syncs(reactor: Any) -> None:
+    """The kernel syncs nothing by itself."""
+
+
+@pytest.fixture(params=[kernel_syncs, no_syncs], ids=["kernel", "thread"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "replica", request.param)
     yield made
     made.thread.stop()
     made.recovered.close()
@@ -94,60 +106,60 @@ def test_what_was_appended_becomes_durable(bench: Bench, tmp_path: Path) -> None
 
 def test_one_write_gathers_what_came_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one batch is being written the following records make up exactly one more."""
-    gate, written = threading.Event(), []
+    sealed = []
     journal = bench.recovered.journal
-    real = journal.write
-
-    def slow(batch: Any) -> None:
-        gate.wait(10)
-        written.append(batch.upto)
-        real(batch)
-
-    monkeypatch.setattr(journal, "write", slow)
+    real = journal.seal
+    monkeypatch.setattr(journal, "seal", lambda: sealed.append(real()) or sealed[-1])
     first = bench.promise()
     bench.thread.flush()
     for _ in range(5):
         last = bench.promise()
         bench.thread.flush()
-    gate.set()
     assert bench.hear(2) == [("durable", first), ("durable", last)]
-    assert written == [first, last]
+    assert [batch.upto for batch in sealed if batch is not None] == [first, last]
 
 
 def test_a_failed_write_ends_everything(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failure nothing more is durable, and nothing is tried again."""
     writes = []
 
-    def broken(batch: Any) -> None:
-        writes.append(batch)
-        raise JournalFailed("the disk is gone")
+    def broken(self: Any) -> None:
+        writes.append(self)
+        raise OSError(errno.EIO, "the disk is gone")
 
-    monkeypatch.setattr(bench.recovered.journal, "write", broken)
+    monkeypatch.setattr(RealFile, "datasync", broken)
+    monkeypatch.setattr(KernelSync, "sync", lambda self, descriptor, done: broken(self))
     bench.promise()
     bench.thread.flush()
-    assert bench.hear(1) == [("failed", "the disk is gone")]
+    ((what, words),) = bench.hear(1)
+    assert what == "failed"
+    assert "the disk is gone" in words
+    tried = len(writes)
     bench.promise()
     bench.thread.flush()
-    assert len(writes) == 1
+    assert len(writes) == tried
 
 
 def test_a_full_disk_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room is told once; the same batch is written as soon as there is some."""
     monkeypatch.setattr(journal_thread, "_RETRY_SECONDS", 0.01)
-    journal = bench.recovered.journal
-    real, tries = journal.write, []
+    real, tries = RealFile.write, []
 
-    def full(batch: Any) -> None:
-        tries.append(batch)
-        if len(tries) < 4:
-            raise JournalFull("no room")
-        real(batch)
+    def full(self: RealFile, position: int, content: bytes) -> None:
+        if "marks" not in self.path:
+            tries.append((position, content))
+        if len(tries) < 5 and "marks" not in self.path:
+            raise OSError(errno.ENOSPC, "no room")
+        real(self, position, content)
 
-    monkeypatch.setattr(journal, "write", full)
+    monkeypatch.setattr(RealFile, "write", full)
     last = bench.promise()
     bench.thread.flush()
-    assert bench.hear(3) == [("full", "no room"), ("full", None), ("durable", last)]
-    assert len(set(map(id, tries))) == 1
+    said = bench.hear(3)
+    assert [what for what, _ in said] == ["full", "full", "durable"]
+    assert "no room" in said[0][1]
+    assert said[1:] == [("full", None), ("durable", last)]
+    assert len(set(tries[:5])) == 1
 
 
 def test_settles_when_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,18 +171,46 @@ def test_settles_when_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Non
     bench.promise()
     bench.thread.flush()
     bench.hear(1)
+    bench.reactor.advance(0.005)
+    assert not settled.is_set()
+    bench.reactor.advance(0.005)
     assert settled.wait(10)
+    last = bench.promise()
+    bench.thread.flush()
+    assert bench.hear(2)[-1] == ("durable", last)
 
 
 def test_an_unexpected_error_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect in the thread does not leave a replica that only seems to vote."""
 
-    def defect(batch: Any) -> None:
+    def defect(slot: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(bench.recovered.journal, "write", defect)
-    bench.promise()
-    bench.thread.flush()
+    monkeypatch.setattr(bench.recovered.journal, "forget", defect)
+    bench.thread.forget(Slot(1))
     ((what, words),) = bench.hear(1)
     assert what == "failed"
     assert "ZeroDivisionError" in words
+
+
+def test_after_a_slow_sync_the_thread_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk is slow even the copy to memory is the thread's; a fast sync ends that."""
+    writers = []
+    real = RealFile.write
+
+    def watched(self: RealFile, position: int, content: bytes) -> None:
+        if "marks" not in self.path:
+            writers.append(threading.current_thread().name)
+        real(self, position, content)
+
+    monkeypatch.setattr(RealFile, "write", watched)
+    for count, pause in enumerate((1.0, 1.0, 0.0, 0.0), 1):
+        bench.promise()
+        bench.thread.flush()
+        bench.reactor.advance(pause)
+        bench.hear(count)
+    if bench.thread._sync is None:
+        assert set(writers) == {"quorate-journal"}
+    else:
+        here = threading.current_thread().name
+        assert writers == [here, "quorate-journal", "quorate-journal", here]
