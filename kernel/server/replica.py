@@ -31,6 +31,7 @@ from ..machine import Origin, Plain, SessionId
 from ..node import AnyMessage, Node
 from ..paxos.ballot import Ballot, MemberId, Slot
 from ..paxos.messages import Beaten, Heartbeat, Sender
+from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Send
 from ..paxos.replica import NEVER, Replica, Status
 from ..stop import StopReplica
@@ -173,7 +174,7 @@ class LiveReplica:
         self._timer: IDelayedCall | None = None
         self._timer_due = NEVER
         self._answered = False
-        self._was: tuple[Status, MemberId | None, Ballot, bool] | None = None
+        self._was: tuple[MemberId | None, Ballot, bool] = (None, self.core.ballot, False)
         self._founding_again: IDelayedCall | None = None
         self._founding = False
         self._serving_told = False
@@ -185,8 +186,8 @@ class LiveReplica:
         self.peers.start(self.config.peer)
         self.journal.start()
         self._running = True
-        if self._recovered.snapshot is not None:
-            self.node.snapshotted(self._recovered.snapshot.slot, self._recovered.snapshot.size)
+        if not self._recovered.state.intact:
+            self._log.critical("what this member promised may be lost: it learns and serves, and never votes again")
         self._turn()
 
     def stop(self) -> None:
@@ -340,8 +341,7 @@ class LiveReplica:
         if ready is not NOTHING:
             self._carry_out(ready)
         if self.core.configuration is not self._configuration:
-            self._configuration = self.core.configuration
-            self.peers.configure(self._configuration)
+            self._reconfigured(self.core.configuration)
         self._notice()
         if self._answered:
             self._answered = False
@@ -355,6 +355,12 @@ class LiveReplica:
         if self.node.snapshot_due and self.snapshotting.may_take():
             self._take_snapshot()
         self._arm(now)
+
+    def _reconfigured(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self.peers.configure(configuration)
+        if self.core.status is Status.RETIRED:
+            self._log.warn("this member may not vote: it was removed from the cell")
 
     def _carry_out(self, ready: Ready) -> None:
         """See :class:`..paxos.ready.Ready` for the order of duties."""
@@ -441,20 +447,18 @@ class LiveReplica:
 
     def _notice(self) -> None:
         """Tell of changes in leadership."""
-        core = self.core
-        at = (core.status, core.leader, core.ballot, self.node.leading)
-        if at == self._was:
+        core, leading = self.core, self.node.leading
+        leader, ballot = core.leader, core.ballot
+        if leader == self._was[0] and ballot == self._was[1] and leading == self._was[2]:
             return
-        before, self._was = self._was, at
-        if before is None or at[1:3] != before[1:3]:
-            if core.leader is not None and core.leader == core.ballot.member:
-                self._log.info("member {leader} leads, ballot {ballot}", leader=core.leader, ballot=str(core.ballot))
+        before, self._was = self._was, (leader, ballot, leading)
+        if leader != before[0] or ballot != before[1]:
+            if leader is not None and leader == ballot.member:
+                self._log.info("member {leader} leads, ballot {ballot}", leader=leader, ballot=str(ballot))
             for watcher in self.watchers:
                 watcher.leader_changed()
-        if self.node.leading and not self._founding:
+        if leading and not self._founding:
             self._found_machines()
-        if core.status is Status.RETIRED and (before is None or before[0] is not Status.RETIRED):
-            self._log.warn("this member may not vote: it was removed, or what it promised is lost")
 
     # ---------------------------------------------------------------- snapshots
 

@@ -42,6 +42,7 @@ class Witness:
     def __init__(self, directory: Path) -> None:
         self._path = directory / _NAME
         self._seen: dict[int, Seen] = {}
+        self._slots: dict[int, int] = {}  # the highest slot heard of, which changes with every vote
         self._unwritten = False
         try:
             content = self._path.read_bytes()
@@ -60,6 +61,8 @@ class Witness:
                 Refusing.STRANGER, f"member {greeting.member} is not in the cell; add it by a membership change first"
             )
         seen = self._seen.get(greeting.member)
+        if seen is not None:
+            seen = seen._replace(slot=max(seen.slot, self._slots.get(greeting.member, 0)))
         known = member.disk or (seen.disk if seen is not None else greeting.disk)
         if known != greeting.disk:
             return TurnedAway(
@@ -69,6 +72,7 @@ class Witness:
             )
         if seen is None or seen.disk != greeting.disk:
             seen = Seen(greeting.disk, 0, b"", NO_BALLOT, 0)
+            self._slots.pop(greeting.member, None)
         elif greeting.run != seen.run and (
             greeting.incarnation <= seen.incarnation or greeting.promised < seen.promised or greeting.slot < seen.slot
         ):
@@ -86,18 +90,18 @@ class Witness:
 
     def hear(self, member: int, message: Promise | Accepted) -> None:
         """A member said something that it had to make durable before."""
+        if isinstance(message, Accepted) and message.last > self._slots.get(member, 0):
+            self._slots[member] = message.last
         seen = self._seen.get(member)
-        if seen is None:
-            return
-        slot = message.last if isinstance(message, Accepted) else 0
-        if message.ballot > seen.promised:
-            self._seen[member] = seen._replace(promised=message.ballot, slot=max(slot, seen.slot))
+        if seen is not None and message.ballot > seen.promised:
+            self._seen[member] = seen._replace(promised=message.ballot)
             self.write()
-        elif slot > seen.slot:
-            self._seen[member] = seen._replace(slot=slot)
 
     def write(self) -> None:
         """Put the memory on the disk."""
+        for member, slot in self._slots.items():
+            if member in self._seen:
+                self._seen[member] = self._seen[member]._replace(slot=max(slot, self._seen[member].slot))
         rows = [(member, *seen[:3], *seen.promised, seen.slot) for member, seen in sorted(self._seen.items())]
         fresh = self._path.with_suffix(".new")
         with fresh.open("wb") as file:
