@@ -46,17 +46,13 @@ class _Node:
             version = bytes(self.cache[number * SECTOR : (number + 1) * SECTOR])
             self.sectors.setdefault(number, []).append(version)
 
-    def resize(self, size: int) -> None:
-        if size < len(self.cache):
-            del self.cache[size:]
-            self.touch(size - size % SECTOR, size)
-        else:
-            self.cache.extend(bytes(size - len(self.cache)))
+    def grow(self, size: int) -> None:
+        self.cache.extend(bytes(size - len(self.cache)))
         self.sizes.append(size)
 
     def sync(self) -> None:
         if self.sizes:
-            _resize(self.platter, len(self.cache))
+            self.platter.extend(bytes(len(self.cache) - len(self.platter)))
         for number in self.sectors:
             at = number * SECTOR
             self.platter[at : at + SECTOR] = self.cache[at : at + SECTOR]
@@ -66,7 +62,7 @@ class _Node:
     def lose(self, random: Random) -> None:
         """What was not synced lands on the platter in some part; the cache is not touched."""
         if self.sizes:
-            _resize(self.platter, random.choice([len(self.platter), *self.sizes]))
+            self.platter.extend(bytes(random.choice([len(self.platter), *self.sizes]) - len(self.platter)))
         everything, nothing = random.random() < 0.15, random.random() < 0.15
         for number, versions in self.sectors.items():
             pick = -1 if nothing else len(versions) - 1 if everything else random.randint(-1, len(versions) - 1)
@@ -76,13 +72,6 @@ class _Node:
                 self.platter[at : at + room] = versions[pick][:room].ljust(room, b"\0")
         self.sectors.clear()
         self.sizes.clear()
-
-
-def _resize(content: bytearray, size: int) -> None:
-    if size < len(content):
-        del content[size:]
-    else:
-        content.extend(bytes(size - len(content)))
 
 
 class _Change(NamedTuple):
@@ -168,7 +157,7 @@ class MemoryFile:
         if room:
             end = position + room
             if end > len(node.cache):
-                node.resize(end)
+                node.grow(end)
             node.cache[position:end] = content[:room]
             node.touch(position, end)
         if failure is not None:
@@ -192,12 +181,7 @@ class MemoryFile:
         if growth > 0:
             if (free := self._system.free()) is not None and growth > free:
                 raise _error(errno.ENOSPC, self.path)
-            self._node.resize(size)
-
-    def truncate(self, size: int) -> None:
-        self._check()
-        self._system.effect("truncate", self.path)
-        self._node.resize(size)
+            self._node.grow(size)
 
     def size(self) -> int:
         self._check()
@@ -233,7 +217,7 @@ class MemoryFileSystem:
     Args:
         random: decides what a failed sync leaves on the platter (only then); :meth:`crash` gets its own.
         before: called with the name of each effect ("write", "datasync", "create", "rename", "remove", "allocate",
-            "truncate", "sync_directory", "make_directory") and its path before it happens; may raise :class:`Crash`.
+            "sync_directory", "make_directory") and its path before it happens; may raise :class:`Crash`.
     """
 
     def __init__(self, random: Random, before: Callable[[str, str], None] | None = None) -> None:

@@ -48,8 +48,6 @@ def test_write_read_and_size(place: Place) -> None:
     assert (file.size(), file.read(15, 25)) == (40, bytes(25))
     file.allocate(20)
     assert file.size() == 40
-    file.truncate(3)
-    assert file.read(0, 10) == bytes(3)
     file.close()
 
 
