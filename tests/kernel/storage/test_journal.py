@@ -114,6 +114,43 @@ def test_one_write_and_one_sync(kit: Any) -> None:
     assert heard == [("datasync", kit.path("marks"))]
 
 
+def test_a_write_in_two_halves(kit: Any) -> None:
+    """Nothing counts before the driver says that the file was synced; a sync that it says failed is the end."""
+    fs = kit.memory()
+    journal = kit.recover(fs).journal
+    batches = []
+    for slot in (1, 2, 3):
+        journal.append([kit.vote(slot, bytes(300))])
+        batches.append(journal.seal())
+    journal.begin(batches[0]).datasync()
+    with pytest.raises(AssertionError, match="one write"):
+        journal.begin(batches[1])
+    assert journal.durable == 0
+    journal.synced(batches[0])
+    with pytest.raises(AssertionError, match="begun"):
+        journal.synced(batches[0])
+    assert journal.durable == 1
+    journal.begin(batches[1])
+    assert not isinstance(journal.sync_failed(OSError(errno.EIO, "bad")), JournalFull)
+    assert (journal.failed, journal.durable) == (True, 1)
+    with pytest.raises(JournalFailed, match="bad"):
+        journal.begin(batches[2])
+    fs.crash(Random(0))
+    found = kit.recover(fs)
+    assert found.state.intact
+    assert found.journal.base in (1, 2)
+
+
+def test_what_does_not_fit_is_not_begun(kit: Any) -> None:
+    """A batch for the next segment goes through write(), which rolls over."""
+    journal = kit.recover(kit.memory()).journal
+    journal.append([kit.vote(1, bytes(3000))])
+    batch = journal.seal()
+    assert not journal.fits(batch)
+    journal.write(batch)
+    assert journal.durable == 1
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 def test_rolling_over(kit: Any, prepared: bool) -> None:
     """A batch that does not fit begins the next segment, with or without one prepared; a huge one gets a huge one."""
