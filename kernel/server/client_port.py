@@ -76,6 +76,7 @@ class ClientPort:
         self.by_session: dict[SessionId, Client] = {}
         self.clients: dict[Client, None] = {}
         self._fresh: dict[Client, None] = {}
+        self._starved: dict[Client, None] = {}
         self._listener: LeanListener | None = None
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}
         self._acknowledging: IDelayedCall | None = None
@@ -112,6 +113,7 @@ class ClientPort:
         """A connection ended."""
         self.clients.pop(client, None)
         self._fresh.pop(client, None)
+        self._starved.pop(client, None)
         if client.session and self.by_session.get(client.session) is client:
             del self.by_session[client.session]
 
@@ -119,6 +121,10 @@ class ClientPort:
         """Write to this client at the end of the turn."""
         self._fresh[client] = None
         self.replica.answer()
+
+    def starve(self, client: Client) -> None:
+        """This client waits until the replica has room for what it asks."""
+        self._starved[client] = None
 
     def acknowledge(self, session: SessionId, events_upto: int, replies_upto: int) -> None:
         """Have the cell forget replies and events, some time soon, if it keeps any."""
@@ -150,6 +156,10 @@ class ClientPort:
         fresh, self._fresh = self._fresh, {}
         for client in fresh:
             client.flush()
+        if self._starved and self.replica.node.room() > 0:
+            starved, self._starved = self._starved, {}
+            for client in starved:
+                client.go_on()
 
     def session_ended(self, session: SessionId, expired: bool) -> None:
         client = self.by_session.get(session)
@@ -228,12 +238,8 @@ class Client(LeanConnection):
     def _work(self) -> None:
         """Take up what came, as far as there is room for it."""
         frames = self._frames
-        replica = self._port.replica
         while frames and not self.closed:
-            if self._opening or (
-                isinstance(frames[0], Request)
-                and (self._in_flight >= replica.config.limits.requests_in_flight_max or replica.node.room() <= 0)
-            ):
+            if self._opening or not self._has_room(frames[0]):
                 if not self._paused:
                     self._paused = True
                     self.pause()
@@ -248,6 +254,18 @@ class Client(LeanConnection):
         if self._paused and not self.closed:
             self._paused = False
             self.resume()
+
+    def _has_room(self, frame: native.Frame) -> bool:
+        """Whether `frame` can be taken up now; if not, :meth:`go_on` will be called when it can."""
+        if not isinstance(frame, Request):
+            return True
+        replica = self._port.replica
+        if self._in_flight >= replica.config.limits.requests_in_flight_max:
+            return False
+        if replica.node.room() > 0:
+            return True
+        self._port.starve(self)
+        return False
 
     def _hello(self, hello: Hello) -> None:
         replica = self._port.replica
@@ -315,7 +333,7 @@ class Client(LeanConnection):
             for event in found.events_after(last_event):
                 self.tell_event(event.event)
             self._port.has_output(self)
-        self._go_on()
+        self.go_on()
 
     def _request(self, frame: Request) -> None:
         number = frame.number
@@ -376,7 +394,7 @@ class Client(LeanConnection):
         self._replies.append(native.encode(Reply(number, last_event, reply)))
         self._port.has_output(self)
         if self._paused:
-            self._go_on()
+            self.go_on()
 
     def _fail_request(self, number: int, retry_ms: int, code: str, reason: str) -> None:
         self.tell(Failed(About.REQUEST, number, retry_ms, code, reason[:1000]))
@@ -467,7 +485,7 @@ class Client(LeanConnection):
             self.flush()
             self.close(after_flush=True)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """There may be room: take up what waits, from a turn of its own."""
         self._port.replica.reactor.callLater(0, self._went_on)
 

@@ -79,9 +79,9 @@ class Limits:
     batch: int = 1 << 20
     window_slots: int = 8
     backlog: int = 8 << 20
-    snapshot_log: int = 32 << 20
+    snapshot_log: int = 16 << 20
     snapshot_slots: int = 200_000
-    retained_log: int = 16 << 20
+    retained_log: int = 8 << 20
     peer_queue: int = 64 << 20
     client_output: int = 16 << 20
     clients_max: int = 10_000
@@ -166,7 +166,7 @@ class ReplicaConfig:
     def node_options(self) -> node.Options:
         """The sizes of the node."""
         limits = self.limits
-        later = 100 + 20 * (self.member % 5)  # percent; so that not all replicas take their snapshots at one moment
+        later = 100 + 10 * (self.member % 5)  # percent; so that not all replicas take their snapshots at one moment
         return node.Options(
             batch=limits.batch,
             backlog=limits.backlog,

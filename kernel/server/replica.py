@@ -467,7 +467,7 @@ class LiveReplica:
         self.snapshotting.take(slot, self.host.configuration, self.host)
 
     def snapshot_taken(self, taken: SnapshotFile, floor: Slot) -> None:
-        self._log.info("snapshot at slot {slot}: {size} bytes", slot=taken.slot, size=taken.size)
+        self._log.debug("snapshot at slot {slot}: {size} bytes", slot=taken.slot, size=taken.size)
         self.host.imaged(taken.slot, lambda: self._recovered.snapshots.open(taken.slot).chunks())
         self.node.snapshotted(taken.slot, taken.size)
         self.journal.forget(floor)

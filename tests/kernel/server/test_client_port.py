@@ -1,0 +1,256 @@
+"""The native port, spoken to frame by frame."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from quorate.kernel.server.endpoints import calling
+from quorate.kernel.server.lean import LeanConnection
+from quorate.kernel.wire import native, plain
+from quorate.kernel.wire.native import (
+    About,
+    Admin,
+    Attach,
+    Close,
+    Consistency,
+    Ended,
+    EndReason,
+    Event,
+    Failed,
+    Hello,
+    KeepAlive,
+    Kept,
+    Open,
+    Opened,
+    Query,
+    QueryReply,
+    Reply,
+    Request,
+    Status,
+    StatusReply,
+    Welcome,
+)
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+pytestmark = pytest.mark.cell
+
+
+class Raw(LeanConnection):
+    """A client that says exactly what a test wants."""
+
+    __slots__ = ("buffer", "ended", "frames", "sizes")
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(reactor, socket.create_connection(calling(endpoint).address))  # type: ignore[arg-type]
+        self.buffer = bytearray()
+        self.frames: list[native.Frame] = []
+        self.sizes: list[int] = []
+        self.ended = False
+        self.start()
+
+    def say(self, *frames: native.Frame) -> None:
+        self.send(b"".join(map(native.encode, frames)))
+
+    def received(self, content: bytes) -> None:
+        self.buffer += content
+        bodies, taken = native.split(self.buffer)
+        del self.buffer[:taken]
+        self.frames += map(native.decode, bodies)
+        self.sizes.append(len(bodies))
+
+    def lost(self, reason: Exception) -> None:
+        self.ended = True
+
+    def of(self, kind: type) -> list[Any]:
+        return [frame for frame in self.frames if isinstance(frame, kind)]
+
+
+HELLO = Hello(native.PROTOCOL_VERSION, b"", "test")
+
+
+def request(number: int, command: str, *args: Any, machine: str = "ledger") -> Request:
+    return Request(number, 0, 0, machine, plain.encode([command, list(args)]))
+
+
+class ClientPortTests(TestCase):
+    """One replica is a cell, and enough here."""
+
+    cell: Any
+    timeout = 60
+
+    async def started(self, **options: Any) -> Any:
+        cell = self.cell(size=1, **options)
+        self.addCleanup(lambda: Deferred.fromCoroutine(cell.stop()))
+        cell.start()
+        await cell.serving()
+        return cell
+
+    def client(self, cell: Any) -> Raw:
+        made = Raw(cell.endpoints[0])
+        self.addCleanup(made.close)
+        return made
+
+    async def opened(self, cell: Any) -> tuple[Raw, Opened]:
+        """A client with a session."""
+        client = self.client(cell)
+        client.say(HELLO, Open(5000))
+        await cell.until(lambda: client.of(Opened))
+        return client, client.of(Opened)[0]
+
+    async def test_pipelined_requests(self) -> None:
+        """What is sent in one go is answered in order, once each; a number sent again gets its first answer."""
+        cell = await self.started()
+        client, opened = await self.opened(cell)
+        assert opened.timeout_ms == 5000
+        client.say(*(request(number, "add", "a") for number in range(1, 101)))
+        await cell.until(lambda: len(client.of(Reply)) == 100)
+        assert [reply.number for reply in client.of(Reply)] == list(range(1, 101))
+        client.say(request(40, "add", "a"))
+        await cell.until(lambda: len(client.of(Reply)) == 101)
+        assert plain.decode(client.of(Reply)[-1].payload) == [0, 40]
+        assert cell.machine(1).sums["a"] == 100
+
+    async def test_no_more_than_allowed_is_under_way(self) -> None:
+        """A client that sends more than its window is read no further, and everything is answered all the same."""
+        cell = await self.started(requests_in_flight_max=4)
+        client, _ = await self.opened(cell)
+        most = [0]
+        (server,) = cell.running[1].client_port.clients
+        real = server._submit
+
+        def counted(*args: Any) -> None:
+            real(*args)
+            most[0] = max(most[0], server._in_flight)
+
+        self.patch(type(server), "_submit", lambda self, *args: counted(*args))
+        client.say(*(request(number, "add", "a") for number in range(1, 201)))
+        await cell.until(lambda: len(client.of(Reply)) == 200)
+        assert 0 < most[0] <= 4
+
+    async def test_events_come_before_the_reply_and_again_after_attach(self) -> None:
+        """The event of a command is there when its reply is; a new connection gets what was not acknowledged."""
+        cell = await self.started()
+        client, opened = await self.opened(cell)
+        client.say(request(1, "tell", "one"), request(2, "tell", "two"))
+        await cell.until(lambda: len(client.of(Reply)) == 2)
+        kinds = [type(frame) for frame in client.frames if isinstance(frame, Event | Reply)]
+        assert kinds.index(Event) < kinds.index(Reply)
+        assert client.of(Reply)[-1].last_event == 2
+        second = self.client(cell)
+        second.say(HELLO, Attach(opened.session, opened.password, 1))
+        await cell.until(lambda: second.of(Event))
+        assert [plain.decode(event.payload)[3] for event in second.of(Event)] == ["two"]  # type: ignore[index]
+        await cell.until(lambda: client.ended)
+
+    async def test_sessions_are_proven(self) -> None:
+        """A wrong password, or a session that never was, is told as unknown."""
+        cell = await self.started()
+        _, opened = await self.opened(cell)
+        for attach in (Attach(opened.session, b"x" * 16, 0), Attach(12345, opened.password, 0), Attach(-1, b"", 0)):
+            client = self.client(cell)
+            client.say(HELLO, attach)
+            await cell.until(lambda client=client: client.ended)
+            assert client.of(Ended) == [Ended(EndReason.UNKNOWN)]
+
+    async def test_another_cell(self) -> None:
+        """A client of another cell is told so and hung up on; one that knows the cell, or none yet, is welcome."""
+        cell = await self.started()
+        wrong, right = self.client(cell), self.client(cell)
+        wrong.say(Hello(native.PROTOCOL_VERSION, b"x" * 16, "test"))
+        right.say(Hello(native.PROTOCOL_VERSION, cell.configs[1].cell_id, "test"))
+        await cell.until(lambda: wrong.ended and right.of(Welcome))
+        assert wrong.of(Ended) == [Ended(EndReason.WRONG_CELL)]
+        welcome = right.of(Welcome)[0]
+        assert welcome.cell == cell.configs[1].cell_id
+        assert [member.endpoint for member in welcome.members] == cell.endpoints
+
+    async def test_nonsense_ends_the_connection_with_words(self) -> None:
+        """A malformed frame, a frame out of order, or a too long one: told, closed, and nobody else notices."""
+        cell = await self.started()
+        for content in (
+            b"\0\0\0\1\xff",
+            b"\xff\xff\xff\xff",
+            native.encode(Open(1000)),
+            native.encode(HELLO) + native.encode(request(1, "add", "a")),
+            native.encode(HELLO) + native.encode(Kept(1, 1)),
+        ):
+            client = self.client(cell)
+            client.send(content)
+            await cell.until(lambda client=client: client.ended)
+            assert client.of(Failed)[-1].about is About.CONNECTION
+        _, opened = await self.opened(cell)
+        assert opened.session
+
+    async def test_queries_and_limits(self) -> None:
+        """Every consistency answers; what a query may not, is a refusal; a time-out is brought within bounds."""
+        cell = await self.started()
+        client = self.client(cell)
+        question = plain.encode(["sum", ["a"]])
+        client.say(HELLO, *(Query(each, each, 0, "ledger", question) for each in Consistency))
+        client.say(Query(9, Consistency.LOCAL, 0, "ledger", plain.encode(["no", []])))
+        await cell.until(lambda: len(client.of(QueryReply)) == 4)
+        answers = {reply.id: plain.decode(reply.payload) for reply in client.of(QueryReply)}
+        assert [answers[each] for each in Consistency] == [[0, 0]] * 3
+        assert answers[9][0] == 1  # type: ignore[index]
+        client.say(Open(1))
+        await cell.until(lambda: client.of(Opened))
+        assert client.of(Opened)[0].timeout_ms == cell.configs[1].timing.session_timeout_ms_min
+
+    async def test_keepalives_are_confirmed(self) -> None:
+        """A keepalive comes back with the whole time-out, and lets the cell forget replies."""
+        cell = await self.started()
+        client, opened = await self.opened(cell)
+        client.say(request(1, "add", "a"))
+        await cell.until(lambda: client.of(Reply))
+        session = cell.replica(1).host.sessions[opened.session]
+        assert session.replies
+        client.say(KeepAlive(7, 1, 0))
+        await cell.until(lambda: client.of(Kept))
+        assert client.of(Kept) == [Kept(7, 5000)]
+        await cell.until(lambda: not session.replies)
+
+    async def test_closing(self) -> None:
+        """A closed session is gone, and the connection with it."""
+        cell = await self.started()
+        client, opened = await self.opened(cell)
+        client.say(Close())
+        await cell.until(lambda: client.ended)
+        assert client.of(Ended) == [Ended(EndReason.CLOSED)]
+        assert opened.session not in cell.replica(1).host.sessions
+
+    async def test_status_and_operators(self) -> None:
+        """The status needs no session; an operator may load machines and nothing else."""
+        cell = await self.started()
+        client = self.client(cell)
+        client.say(HELLO, Status(1), Admin(2, plain.encode(["load", ["second", "ledger"]])))
+        client.say(Admin(3, plain.encode(["announce", [1, {}]])))
+        await cell.until(lambda: client.of(QueryReply) and client.of(StatusReply) and client.of(Failed))
+        status: Any = plain.decode(client.of(StatusReply)[0].payload)
+        assert status["role"] == "leader"
+        assert [plugin["name"] for plugin in status["plugins"]] == ["ledger"]
+        assert plain.decode(client.of(QueryReply)[0].payload) == [0, 17]
+        assert client.of(Failed)[0].code == "forbidden"
+
+    async def test_a_client_that_does_not_read_is_dropped(self) -> None:
+        """Events for a client that never reads end its connection, not the replica's memory."""
+        cell = await self.started(client_output=200_000)
+        client, opened = await self.opened(cell)
+        client.pause()
+        for number in range(1, 40):
+            client.say(request(number, "tell", "x" * 250_000))
+        port = cell.running[1].client_port
+        await cell.until(lambda: opened.session not in port.by_session)
+
+    async def test_a_full_backlog_holds_clients_back(self) -> None:
+        """While the replica has no room a client's requests wait outside; all are answered once there is."""
+        cell = await self.started()
+        client, _ = await self.opened(cell)
+        node = cell.replica(1).node
+        self.patch(node, "options", node.options._replace(backlog=1))
+        client.say(*(request(number, "add", "a") for number in range(1, 51)))
+        await cell.until(lambda: len(client.of(Reply)) == 50)
+        assert cell.machine(1).sums["a"] == 50
