@@ -205,6 +205,6 @@ def test_journal_of_a_stopped_replica(new_cell: Any, quorate: Any) -> None:
     assert len(quorate("journal", "dump", folder).stdout.splitlines()) > 3
     (journal,) = Path(folder).glob("journal-*.log")
     content = bytearray(journal.read_bytes())
-    content[4200] ^= 0xFF
+    content[4400] ^= 0xFF
     journal.write_bytes(content)
     assert quorate("journal", "verify", folder).returncode == 1
