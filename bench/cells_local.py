@@ -1,9 +1,9 @@
 """Quorate's cells for a side-by-side benchmark that starts servers by command lines.
 
-``CELLS`` maps a name to ``("cmd", replicas, first port, {"argv": f})``; ``f(i, n, port, directory)`` is the command line of
-replica `i`: it serves ZooKeeper clients on 127.0.0.1:port+i, its peers on port+10+i and native clients on port+20+i,
-keeps its data in `directory`, and answers ``srvr`` with a Mode line. The environment variable QUORATE names the command
-to measure, if not the one that is installed for the Python that imports this.
+``CELLS`` maps a name to ``("cmd", replicas, first port, {"argv": f})``; ``f(i, n, port, directory)`` is the command
+line of replica `i`: it serves ZooKeeper clients on 127.0.0.1:port+i, its peers on port+10+i and native clients on
+port+20+i, keeps its data in `directory`, and answers ``srvr`` with a Mode line. The environment variable QUORATE names
+the command to measure, if not the one that is installed for the Python that imports this.
 """
 
 from __future__ import annotations
