@@ -123,7 +123,12 @@ def _run(options: argparse.Namespace) -> int:
     except (BadConfiguration, StopReplica, StorageError) as error:
         raise Complaint(str(error)) from None
     except OSError as error:
-        raise Complaint(f"{error.filename or config.directory}: {error.strerror or error}") from None
+        if error.filename is None:
+            listen = ", ".join((config.peer, config.client, *config.doors.values()))
+            raise Complaint(
+                f"it cannot listen on all of {listen}: {error.strerror}", "see who does: `ss -ltnp`"
+            ) from None
+        raise Complaint(f"{error.filename}: {error.strerror}", "see that it may be written by this user") from None
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
     if service.failure is not None:
