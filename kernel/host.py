@@ -163,9 +163,6 @@ class MachineHost:
         if not (calls.ended or calls.moves or calls.changes):
             return Applied(answers, events) if events else Applied(answers)
         ended, moves, changes = calls.ended, calls.moves, calls.changes
-        gone = [change.number for change in changes if change.what == "unloaded"]
-        for key in [key for key in self.marks if key[1] in gone] if gone else ():
-            del self.marks[key]
         calls.ended, calls.moves, calls.changes = [], [], []
         return Applied(answers, events, ended, [move.session for move in moves], bool(changes), moves, changes)
 
@@ -190,17 +187,19 @@ class MachineHost:
                 break
             own = member == own_member and incarnation == own_incarnation
             loaded = machines.get(number)
-            if loaded is None:
-                if own:
-                    answers.append(Answer(number, sequence, _missing(str(number), calls.plugins.names)))
-                continue
             key = (member, number)
             run, mark = marks.get(key, _NEVER)
             if incarnation < run or sequence != (mark + 1 if incarnation == run else 1):
                 if own:
                     answers.append(Answer(number, sequence, None))
                 continue
-            marks[key] = (incarnation, sequence)
+            # The streams of an unloaded machine go on, or a new leader would ask for them from their beginning.
+            if loaded is not None or calls.plugins.numbered(number):
+                marks[key] = (incarnation, sequence)
+            if loaded is None:
+                if own:
+                    answers.append(Answer(number, sequence, _missing(str(number), calls.plugins.names)))
+                continue
             if member != origin[0] or incarnation != origin[1]:
                 origin = calls.origin = Origin(member, incarnation)
             reply: bytes | list[bytes] | None

@@ -36,7 +36,9 @@ class Lease:
         self.round = 0
 
     def reconfigure(self, voters: frozenset[MemberId]) -> None:
+        """Other voters: what the old ones granted counts only as far as it is a quorum of the new."""
         self._voters = voters
+        self._until = 0
         self._recount()
 
     def send(self, now: int) -> int:

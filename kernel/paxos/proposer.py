@@ -29,12 +29,13 @@ class Preparation:
         self.ballot = ballot
         self.first = first
         self._voters = voters
-        self._parts: dict[MemberId, dict[int, tuple[Vote, ...]]] = {}
+        self._parts: dict[tuple[MemberId, Slot, int], dict[int, tuple[Vote, ...]]] = {}
         self._whole: dict[MemberId, Slot] = {}
         self._best: dict[Slot, Vote] = {}
 
     def promised(self, member: MemberId, promise: Promise) -> None:
-        parts = self._parts.setdefault(member, {})
+        # A voter that is asked twice may answer differently cut: parts belong together only if they are of one answer.
+        parts = self._parts.setdefault((member, promise.chosen, promise.parts), {})
         parts[promise.part] = promise.votes
         if member not in self._whole and len(parts) == promise.parts:
             self._whole[member] = promise.chosen

@@ -477,7 +477,8 @@ class LiveReplica:
         try:
             chunks = snapshots.open(fetched.slot).chunks()
             self.node.install(fetched.slot, fetched.size, fetched.configuration, chunks, self.clocks.monotonic())
-            self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
+            if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
+                self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
         except StopReplica as error:
             self._give_up(str(error))
             return

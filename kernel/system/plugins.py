@@ -122,6 +122,10 @@ class Plugins(StateMachine):
 
     # ---------------------------------------------------------------- the host's side
 
+    def numbered(self, number: int) -> bool:
+        """Whether a machine, perhaps unloaded since, was ever given this number."""
+        return FIRST_LOADED <= number < self.next_number
+
     def retain(self, members: Collection[int]) -> None:
         """Only these are in the cell now."""
         for member in [m for m in self.announced if m not in members]:

@@ -574,3 +574,15 @@ def test_loaded_machines_and_their_status(driver: Driver) -> None:
     assert isinstance(driver.host.machine("tape"), Tape)
     assert SessionId(1) not in driver.host.sessions
     assert driver.host.origin == Origin(1, 1)
+
+
+def test_the_streams_of_an_unloaded_machine_go_on(driver: Driver) -> None:
+    """Or a new leader, who starts from the marks, would ask the origin for chunks that it settled long ago."""
+    number = driver.host.machine_number("scrap")
+    driver.apply(driver.chunk("scrap", pack_request("add", ["x"])))
+    before = driver.host.marks[OWN.member, number]
+    driver.call(PLUGINS, "unload", "scrap")
+    assert driver.host.marks[OWN.member, number] == before
+    driver.apply(pack_chunk(number, *OWN, before[1] + 1, pack_request("add", ["x"])))
+    assert plain.decode(driver.applied.answers[0].reply)[1][0] == "machine-missing"  # type: ignore[index, arg-type, call-overload]
+    assert driver.host.marks[OWN.member, number] == (before[0], before[1] + 1)
