@@ -505,12 +505,13 @@ class LiveReplica:
             self._founding = False
             return
         self._founding = True
-        name = machines[done]
+        code = machines[done]
         voters = self.host.configuration.voters()
-        if not all(name in (self.host.announced(voter) or ()) for voter in voters):
+        if not all(code in (self.host.announced(voter) or ()) for voter in voters):
             self._found_more()
             return
-        self.command(PLUGINS, "load", [name, name], lambda _: self._found_more())
+        name = self.host.catalog.find(code, 1).name
+        self.command(PLUGINS, "load", [name, code], lambda _: self._found_more())
 
     def _found_more(self) -> None:
         if self._running:
