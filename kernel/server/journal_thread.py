@@ -132,7 +132,7 @@ class JournalThread:
 
     def flush(self) -> None:
         """Have everything appended written, now or after what is under way."""
-        if self._busy or self._failed:
+        if self._busy or self._failed or self._stopping.is_set():
             return
         batch = self._journal.seal()
         if batch is not None:

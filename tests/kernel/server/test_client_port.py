@@ -226,7 +226,7 @@ class ClientPortTests(TestCase):
         """The status needs no session; an operator may load machines and nothing else."""
         cell = await self.started()
         client = self.client(cell)
-        client.say(HELLO, Status(1), Admin(2, plain.encode(["load", ["second", "ledger"]])))
+        client.say(HELLO, Status(1), Admin(2, plain.encode(["load", ["second", "conftest:Ledger"]])))
         client.say(Admin(3, plain.encode(["announce", [1, {}]])))
         await cell.until(lambda: client.of(QueryReply) and client.of(StatusReply) and client.of(Failed))
         status: Any = plain.decode(client.of(StatusReply)[0].payload)

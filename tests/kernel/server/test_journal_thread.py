@@ -214,3 +214,12 @@ def test_after_a_slow_sync_the_thread_writes(bench: Bench, monkeypatch: pytest.M
     else:
         here = threading.current_thread().name
         assert writers == [here, "quorate-journal", "quorate-journal", here]
+
+
+def test_what_comes_after_the_stop_is_not_written(bench: Bench) -> None:
+    """A snapshot that ends late still wants segments forgotten; the journal is closed by then."""
+    bench.thread.stop()
+    bench.recovered.journal.close()
+    bench.thread.forget(Slot(1))
+    bench.thread.flush()
+    assert bench.told.said == []
