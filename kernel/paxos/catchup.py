@@ -1,9 +1,10 @@
 """Catch-up: a member that lacks chosen slots gets them from whoever has them, as log or as snapshot.
 
-One request is out at a time. An answer that does not come, or that does not help, moves the question to the next
-source. A snapshot is fetched in order from byte 0; if its source dies or lets it go, fetching begins anew elsewhere,
-with whatever snapshot that member holds. Nothing here is trusted: what arrives is checked by the driver before it
-replaces anything.
+One request is out at a time. An answer that does not come, or that does not help, moves the question on: to whoever
+last said that something is missing here, whether or not we know it for a member (we may have been away while all that
+we know were replaced), then to the others in turn. A snapshot is fetched in order from byte 0; if its source dies or
+lets it go, fetching begins anew elsewhere, with whatever snapshot that member holds. Nothing here is trusted: what
+arrives is checked by the driver before it replaces anything.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class CatchUp:
         self._learner = learner
         self._effects = effects
         self._source: MemberId | None = None
+        self._teller: MemberId | None = None  # who last said that something is missing here
+        self._others_asked: MemberId | None = None  # the last of the others whose turn it was
         self._due: int | None = None
         self._slot: Slot | None = None  # of the snapshot being fetched
         self._size = 0
@@ -51,6 +54,7 @@ class CatchUp:
         """Slots up to `upto` are chosen; `source` should have them. Asks if they are not here, unless a question is
         open."""
         learner = self._learner
+        self._teller = source
         if upto > learner.target:
             learner.target = upto
         if learner.chosen < upto and self._due is None and not self._installing:
@@ -62,14 +66,24 @@ class CatchUp:
             self._due = None
 
     def tick(self, now: int) -> None:
-        """If the open question went unanswered, ask the next of the others (ids in order) for the log."""
+        """If the open question went unanswered, ask somebody else for the log: the teller, or the next of the others
+        (ids in order) if it was the teller that did not answer."""
         if self._due is None or now < self._due:
             return
         self.abandon()
+        source = self._next_source()
+        if source is not None:
+            self._ask(source, Fetch(Slot(self._learner.chosen + 1), self._limit), now)
+
+    def _next_source(self) -> MemberId | None:
+        silent = self._source
+        if self._teller is not None and self._teller != silent:
+            return self._teller
         others = self._roster.others
+        later = [m for m in others if self._others_asked is not None and m > self._others_asked]
         if others:
-            later = [m for m in others if self._source is not None and m > self._source]
-            self._ask((later or others)[0], Fetch(Slot(self._learner.chosen + 1), self._limit), now)
+            self._others_asked = (later or others)[0]
+        return self._others_asked
 
     def abandon(self) -> None:
         """Forget the question and the snapshot being fetched."""

@@ -333,8 +333,11 @@ class Replica:
             self._leadership.adopted()
 
     def _changed(self, slot: Slot, value: Value, now: int) -> None:
-        """A CONFIGURATION value was learned: it governs from here on."""
+        """A CONFIGURATION value was learned: it governs from here on, and the disk is told at once, so that a restart
+        does not go back to voters that may be gone."""
         self._adopt(reconfigured(self.configuration, value.payload, slot))
+        self._effects.record(KnownChosen(slot))
+        self._chosen_recorded = slot
         leadership, election = self._leadership, self._election
         stands = election.preparing or election.canvassing
         if (leadership is not None or stands) and not self._roster.votes():
