@@ -29,7 +29,7 @@ from ..paxos.ballot import Ballot, Slot
 from ..paxos.configuration import reconfigured
 from ..paxos.messages import NOOP, Kind, Value
 from ..paxos.quorum import Configuration, Phase, is_quorum
-from ..paxos.ready import AcceptedValue, Record
+from ..paxos.ready import AcceptedValue, KnownChosen, Record
 
 if TYPE_CHECKING:
     from ..paxos.replica import Replica
@@ -74,6 +74,8 @@ class Watch:
         """Where processes were struck."""
         self.leaders: list[tuple[int, Ballot]] = []
         """Who began to lead, in order."""
+        self.known: dict[int, int] = {}
+        """By the identity of a disk object: up to where the disk knows the log to be chosen."""
         self._votes: dict[int, dict[tuple[Ballot, Value], set[int]]] = {}
         self._positions: dict[int, int] = {}
         self._states: dict[int, tuple[int, int]] = {}
@@ -144,7 +146,9 @@ class Watch:
         """These records are on that disk now."""
         number = id(disk)
         for record in records:
-            if isinstance(record, AcceptedValue):
+            if isinstance(record, KnownChosen):
+                self.known[number] = max(record.slot, self.known.get(number, 0))
+            elif isinstance(record, AcceptedValue):
                 votes = self._votes.setdefault(record.slot, {})
                 votes.setdefault((record.ballot, record.value), set()).add(number)
 

@@ -17,7 +17,7 @@ from ..client.live import Options as SessionOptions
 from ..client.live import Session, open_session
 from ..machine import Plain, Refusal
 from ..wire.native import Consistency
-from .clock import Clock
+from .clock import SECOND, Clock
 from .door import SimulatedDoor, Slot
 from .linearizability import UNKNOWN, Operation
 
@@ -76,6 +76,13 @@ class Client:
         self.failure: Exception | None = None
         self.sure_at = 0
         """The last true time at which it was seen to be sure of its session."""
+        self.keys = 3
+        """How many objects of each kind the jobs use: few, so that clients meet."""
+        self.reads = 0.4
+        """What part of the operations reads."""
+        self.beat = 0
+        """If not 0: everybody asks at the multiples of so many microseconds of true time, so that much is under way at
+        once, and nothing at other times."""
         self.stopping = False
         """Jobs end when they look next."""
         self._ended: dict[str, Callable[[int, int], None]] = {}
@@ -149,9 +156,13 @@ class Client:
     # ---------------------------------------------------------------- operations
 
     async def working(self, pause: float) -> bool:
-        """Sleep about `pause` seconds; whether to do another operation then."""
+        """Sleep about `pause` seconds, or until the next beat; whether to do another operation then."""
         if not self.stopping:
-            await self.door.sleep(self.random.expovariate(1 / pause))
+            if self.beat:
+                pause = (self.beat - self.world.schedule.now % self.beat) / SECOND
+                await self.door.sleep(pause + self.random.random() * 0.003)
+            else:
+                await self.door.sleep(self.random.expovariate(1 / pause))
         return not self.stopping
 
     def unique(self) -> int:

@@ -307,7 +307,7 @@ class Connection:
             self._down.send(_BYE)
             return
         self._process, self._run = process, process.run
-        self._port_door = process.run.port.connected(self._down.send, self._close_at_member)
+        self._port_door = process.run.port.connected(self._door.place, self._down.send, self._close_at_member)
         self._down.send(_HELLO)
 
     def _at_member(self, packet: bytes) -> None:

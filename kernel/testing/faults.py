@@ -44,10 +44,12 @@ class Fault(enum.Enum):
 
 
 class Plan(NamedTuple):
-    """The faults of one run: which kinds, and the mean time between two strokes of one kind, in seconds."""
+    """The faults of one run: which kinds, the mean time between two strokes of one kind in seconds, and how long what
+    they do lasts, relative to the usual few seconds."""
 
     kinds: tuple[Fault, ...]
-    every: float
+    every: float = 2.0
+    lasting: float = 1.0
 
     @classmethod
     def draw(cls, random: Random) -> Plan:
@@ -57,8 +59,11 @@ class Plan(NamedTuple):
         chosen = random.sample(kinds, count)
         if not any(kind in MOVERS for kind in chosen):
             chosen[0] = random.choice(MOVERS)
-        return cls(tuple(kind for kind in kinds if kind in chosen), random.choice((2.0, 4.0, 8.0)))
+        return cls(tuple(kind for kind in kinds if kind in chosen), *random.choice(RHYTHMS))
 
+
+RHYTHMS: Final = ((0.3, 0.1), (0.6, 0.1), (1.0, 0.3), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0))
+"""Between strokes, and how long they last: from a cell that hardly finds the time to elect somebody to long calm."""
 
 MOVERS: Final = (Fault.ISOLATE, Fault.KILL, Fault.POWER, Fault.PAUSE, Fault.TRANSFER, Fault.STRIKE)
 """Kinds that prefer the leader."""

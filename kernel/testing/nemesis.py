@@ -17,7 +17,7 @@ from ..paxos.replica import NotLeader
 from .clock import MILLISECOND, SECOND
 from .faults import Fault, Plan
 from .lifecycle import Boundary, Stage
-from .process import DIRECTORY, Process
+from .process import DIRECTORY, Fuse, Process
 from .upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -97,8 +97,11 @@ class Nemesis:
         return self._upkeep.well
 
     def _schedule(self, kind: Fault) -> None:
-        delay = self._random.expovariate(1 / self.plan.every)
-        self._world.schedule.after(int(delay * SECOND) + 1, partial(self._stroke, kind))
+        time = self._world.schedule.now + int(self._random.expovariate(1 / self.plan.every) * SECOND) + 1
+        beat = self._simulation.beat
+        if beat and self._random.random() < 0.7:  # while what the clients have just asked is under way
+            time += beat - time % beat + self._random.randrange(self._simulation.under_way)
+        self._world.schedule.at(time, partial(self._stroke, kind))
 
     def _stroke(self, kind: Fault) -> None:
         if not self._active:
@@ -110,7 +113,8 @@ class Nemesis:
 
     def _later(self, least: float, most: float, undo: Callable[[], None]) -> None:
         """Have a fault undone after a random time, in seconds, if healing did not do it before."""
-        self._world.schedule.after(int(self._random.uniform(least, most) * SECOND), undo)
+        length = self._random.uniform(least, most) * self.plan.lasting
+        self._world.schedule.after(int(length * SECOND), undo)
 
     # ---------------------------------------------------------------- choosing
 
@@ -228,11 +232,12 @@ class Nemesis:
         return True
 
     def _strike(self) -> bool:
-        """At one of the next boundaries between two effects, whichever that is, the process dies or stops."""
+        """At one of the next boundaries between two effects, of whichever kinds, the process dies or stops."""
         victim = self._victim()
         if victim is None or victim.fuse is not None:
             return False
         how = self._random.randrange(3)
+        kinds = frozenset(self._random.sample(list(Boundary), self._random.choice((1, 2, len(Boundary)))))
 
         def strike(boundary: Boundary) -> None:
             if how == 2:
@@ -241,7 +246,7 @@ class Nemesis:
             else:
                 self._die(victim, how == 1, f"struck before {boundary.value}")
 
-        victim.fuse = (self._random.randrange(40), strike)
+        victim.fuse = Fuse(kinds, self._random.randrange(12), strike)
         return True
 
     def _pause(self) -> bool:

@@ -37,7 +37,8 @@ class Door:
     """One connection, seen from the replica. `send` and `close` are the network's; a door that is not open is
     silent."""
 
-    def __init__(self, send: Callable[[bytes], None], close: Callable[[], None]) -> None:
+    def __init__(self, place: int, send: Callable[[bytes], None], close: Callable[[], None]) -> None:
+        self.place = place
         self.open = True
         self.session = SessionId(0)
         self.attachment = 0
@@ -78,9 +79,9 @@ class Port:
 
     # ---------------------------------------------------------------- connections
 
-    def connected(self, send: Callable[[bytes], None], close: Callable[[], None]) -> Door:
-        """A client's connection is open."""
-        door = Door(send, close)
+    def connected(self, place: int, send: Callable[[bytes], None], close: Callable[[], None]) -> Door:
+        """A client's connection is open. `place` is where it comes from."""
+        door = Door(place, send, close)
         self._doors.append(door)
         return door
 
@@ -126,7 +127,7 @@ class Port:
         if configuration.number != self._told:
             self._told = configuration.number
             for door in self._owners.values():
-                door.say(native.Moved(self.node.core.leader or 0, self._world.members(configuration)))
+                door.say(native.Moved(self._leader_for(door), self._world.members(configuration)))
                 self._touched(door)
         if not self._dirty and not self._closing:
             return
@@ -171,7 +172,7 @@ class Port:
                 native.PROTOCOL_VERSION,
                 self._world.cell,
                 self._process.member,
-                self.node.core.leader or 0,
+                self._leader_for(door),
                 self._world.members(self.node.host.configuration),
                 native.PAYLOAD_BYTES_MAX,
                 IN_FLIGHT_MAX,
@@ -180,8 +181,13 @@ class Port:
             )
         )
 
+    def _leader_for(self, door: Door) -> int:
+        """What a client is told of the leader. Clients prefer the leader, so every other one is left in the dark, to
+        stay where it is."""
+        return (self.node.core.leader or 0) if door.place % 2 else 0
+
     def _open(self, door: Door, frame: native.Open) -> None:
-        if not self.node.serving:
+        if not self.node.serving or self.node.host.password_key is None:
             self._not_serving(door)
             return
         origin = self.node.origin

@@ -59,6 +59,15 @@ class Packet(NamedTuple):
     messages: Sequence[AnyMessage] | bytes
 
 
+class Fuse(NamedTuple):
+    """After `passing` more boundaries of these kinds `strike` is called at the next, with the effect that does not
+    happen now."""
+
+    kinds: frozenset[Boundary]
+    passing: int
+    strike: Callable[[Boundary], None]
+
+
 class Disk:
     """A machine's disk and how fast it is. `sync` is the time of a write and its sync, in microseconds."""
 
@@ -110,8 +119,7 @@ class Process:
         self.run: Run | None = None
         self.intact = True
         """Whether its disk was good enough to vote when it started last."""
-        self.fuse: tuple[int, Callable[[Boundary], None]] | None = None
-        """Count down at each boundary; at 0 the function is called with the effect that does not happen now."""
+        self.fuse: Fuse | None = None
         self._world = world
         self._inbox: list[Callable[[], None]] = []
         self._wanted = False
@@ -383,15 +391,15 @@ class Process:
 
     def boundary(self, boundary: Boundary) -> bool:
         """Whether something happened here instead of the effect."""
-        if self.fuse is None:
+        fuse = self.fuse
+        if fuse is None or boundary not in fuse.kinds:
             return False
-        count, strike = self.fuse
-        if count > 0:
-            self.fuse = (count - 1, strike)
+        if fuse.passing > 0:
+            self.fuse = fuse._replace(passing=fuse.passing - 1)
             return False
         self.fuse = None
         self._world.watch.struck(boundary)
-        strike(boundary)
+        fuse.strike(boundary)
         return True
 
     # ---------------------------------------------------------------- the journal

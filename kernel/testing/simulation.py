@@ -31,7 +31,7 @@ from .faults import Fault, Plan
 from .lifecycle import Stage
 from .linearizability import Verdict, linearizable
 from .nemesis import Nemesis
-from .workload import JOBS, KEYS, MODELS
+from .workload import JOBS, MODELS
 from .world import Options, World, endpoint
 
 DRIFT_PPM: Final = 20_000
@@ -44,8 +44,9 @@ JOBS_END_WITHIN: Final = 40 * SECOND
 class Settings(NamedTuple):
     """Everything about a run that is decided before it begins. Times in seconds unless said otherwise.
 
-    `pause` lies between two operations of one job, of which each client has one for each machine. `faulty` is the
-    least length of the safety phase.
+    `pause` lies between two operations of one job, of which each client has one for each machine, unless all ask at the
+    same times, every `beat` microseconds. `delay`: microseconds that a message takes at least. `faulty` is the least
+    length of the safety phase.
     """
 
     seed: int
@@ -54,8 +55,12 @@ class Settings(NamedTuple):
     clients: int = 5
     operations: int = 200
     pause: float = 0.5
+    beat: int = 0
+    keys: int = 3
+    reads: float = 0.4
     session_timeout: float = 3.0
     faulty: float = 10.0
+    delay: int = 150
     drift_ppm: int = 0
     wire: bool = False
     options: Options = Options()
@@ -65,23 +70,23 @@ class Settings(NamedTuple):
         """The settings of a seed."""
         random = Random(f"settings {seed}")
         plan = Plan.draw(random)
-        lease = random.choice((300, 400, 800)) * MILLISECOND
+        lease = random.choice((100, 200, 400, 800)) * MILLISECOND
         core = CoreOptions(
             lease=lease,
             heartbeat=lease // 8,
             drift_ppm=DRIFT_PPM,
-            campaign_spread=random.choice((50, 100, 200)) * MILLISECOND,
-            window=random.choice((1, 2, 8)),
+            campaign_spread=random.choice((lease // 8, lease // 4)),
+            window=random.choice((1, 3, 8)),
             fetch_limit=random.choice((600, 4_000, 1 << 20)),
             promise_limit=random.choice((500, 5_000, 1 << 20)),
             retained=random.choice((0, 4_000, 1 << 20)),
         )
         node = NodeOptions(
-            batch=random.choice((200, 2_000, 1 << 20)),
+            batch=random.choice((100, 400, 1 << 20)),
             digest_every=random.choice((16, 64)),
             snapshot_slots=random.choice((20, 60, 200)),
         )
-        sync = random.choice((150, 200, 2_000))
+        sync = random.choice((150, 300, 2_000, 8_000))
         clients = random.randrange(3, 8)
         options = Options(core, node, random.choice((1 << 13, 1 << 16)), sync, random.random() < 0.15)
         return cls(
@@ -90,6 +95,10 @@ class Settings(NamedTuple):
             replicas=random.choice((3, 3, 5)),
             clients=clients,
             pause=clients * random.choice((0.1, 0.15, 0.2)),
+            beat=int(random.choice((0, 0, 0.06, 0.1)) * clients * SECOND),
+            delay=random.choice((150, 150, 1_000, 4_000)),
+            keys=random.choice((1, 2, 3)),
+            reads=random.choice((0.2, 0.4, 0.7)),
             session_timeout=random.choice((2.0, 4.0)),
             faulty=random.choice((6.0, 8.0, 12.0)),
             drift_ppm=DRIFT_PPM if Fault.DRIFT in plan.kinds else 0,
@@ -147,6 +156,11 @@ class Simulation:
         self.clients: list[Client] = []
         self.over = False
         self.session_timeout = s.session_timeout
+        self.beat = s.beat
+        self.under_way = 4 * s.delay + 3 * s.options.sync + 3_000
+        """Microseconds after a beat during which most of what was asked is under way."""
+        weather = self.world.network.weather
+        self.world.network.weather = weather._replace(delay=s.delay, jitter=s.delay)
         self.nemesis = Nemesis(self, s.plan)
         self._machines = sorted(machines)
         self._places = FIRST_PLACE
@@ -262,7 +276,7 @@ class Simulation:
                 raise AssertionError(f"history of {name}: {judgement}")
 
     async def _read_all(self, client: Client) -> None:
-        for key in range(KEYS):
+        for key in range(self.settings.keys):
             for model, name, machine in (("register", "r", "registers"), ("count", "c", "counters")):
                 if machine in self._machines:
                     question = "get" if model == "register" else "total"
@@ -282,6 +296,7 @@ class Simulation:
             [endpoint(member) for member in self.world.processes],
             {"timeout": settings.session_timeout, "grace": 3.0, "drift": DRIFT_PPM / 1_000_000},
         )
+        client.keys, client.reads, client.beat = settings.keys, settings.reads, settings.beat
         self.clients.append(client)
         return client
 

@@ -59,9 +59,19 @@ class Upkeep:
         return not any(member in members for member in (*self._sick, *self._healing))
 
     def may_harm(self, member: int) -> bool:
-        """Whether the disk of `member` may lose its memory: the others must hold everything, and outvote it."""
-        voters = self._world.configuration().voters()
-        return member in voters and len(voters) >= 3 and self.well
+        """Whether the disk of `member` may lose its memory: the others must hold everything, outvote it, and have on
+        their disks that this configuration is in force."""
+        configuration = self._world.configuration()
+        voters = configuration.voters()
+        others = [
+            self._world.processes[voter] for voter in voters if voter != member and voter in self._world.processes
+        ]
+        return (
+            member in voters
+            and len(voters) >= 3
+            and self.well
+            and all(self._world.watch.known.get(id(other.disk), 0) >= configuration.number for other in others)
+        )
 
     # ---------------------------------------------------------------- looking
 

@@ -20,9 +20,6 @@ from .models import Count, Mutex, Register
 UNSURE: Final = (NotDone, OutcomeUnknown, EventsLost, TicketEnded)
 """What an operation may end with besides a result."""
 
-KEYS: Final = 3
-"""Of each kind: few, so that clients meet."""
-
 MODELS: Final[Mapping[str, Model[Any]]] = {"register": Register(), "count": Count(), "mutex": Mutex()}
 """What judges the histories, by the name the jobs use."""
 
@@ -35,23 +32,22 @@ async def registers(client: Client, pause: float) -> None:
     random = client.random
     last: dict[str, int | None] = {}
     while await client.working(pause):
-        key = f"r{random.randrange(KEYS)}"
+        key = f"r{random.randrange(client.keys)}"
         value = client.unique()
         try:
-            match random.randrange(5):
-                case 0 | 1:
-                    asked = Asked("register", key, "get", ())
-                    found = await client.query(asked, _linearizable(client), "registers", "get", key)
-                    assert found is None or isinstance(found, int)
-                    last[key] = found
-                case 2 | 3:
-                    await client.command(Asked("register", key, "set", (value,)), "registers", "set", key, value)
+            if random.random() < client.reads:
+                asked = Asked("register", key, "get", ())
+                found = await client.query(asked, _linearizable(client), "registers", "get", key)
+                assert found is None or isinstance(found, int)
+                last[key] = found
+            elif random.random() < 0.7:
+                await client.command(Asked("register", key, "set", (value,)), "registers", "set", key, value)
+                last[key] = value
+            else:
+                old = last.get(key)
+                asked = Asked("register", key, "cas", (old, value))
+                if await client.command(asked, "registers", "cas", key, old, value):
                     last[key] = value
-                case _:
-                    old = last.get(key)
-                    asked = Asked("register", key, "cas", (old, value))
-                    if await client.command(asked, "registers", "cas", key, old, value):
-                        last[key] = value
         except UNSURE:
             await client.door.sleep(0.05)
 
@@ -60,9 +56,9 @@ async def counters(client: Client, pause: float) -> None:
     """Add to counters and read them."""
     random = client.random
     while await client.working(pause):
-        key = f"c{random.randrange(KEYS)}"
+        key = f"c{random.randrange(client.keys)}"
         try:
-            if random.random() < 0.2:
+            if random.random() < client.reads / 2:
                 await client.query(Asked("count", key, "total", ()), _linearizable(client), "counters", "get", key)
             else:
                 by = random.randrange(1, 10)
@@ -75,7 +71,7 @@ async def locks(client: Client, pause: float) -> None:
     """Acquire locks, hold them for a while, release them; sometimes do not wait, or give up waiting."""
     random, watch = client.random, client.world.watch
     while await client.working(pause):
-        name = f"l{random.randrange(KEYS)}"
+        name = f"l{random.randrange(client.keys)}"
         session = await client.open()
         number, label = session.id, session.label()
         wait, delay = random.choice((0, 500, 3000, None)), random.choice((0, 0, 1000))
