@@ -28,6 +28,8 @@ STALL: Final = 50_000
 
 
 class Overdue(NamedTuple):
+    """A session to expire, and the attachment on which that was judged."""
+
     session: int
     attachment: int
 

@@ -32,6 +32,7 @@ class MalformedChange(ValueError):
 
 
 def encode_change(change: Change) -> bytes:
+    """The bytes of `change`, as a CONFIGURATION value carries them."""
     member = change.member
     strings = [member.disk, member.peer.encode()]
     for face, address in member.doors:
