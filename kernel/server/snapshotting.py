@@ -110,12 +110,20 @@ class Snapshotting:
             if wrong is not None:
                 raise StorageError(wrong)
             taken = self._snapshots.adopt(slot)
-            self._snapshots.prune()
         except (StorageError, OSError) as error:
             self._not_before = self._clock() + int(PAUSE_SECONDS * 1_000_000)
             self._log.error("no snapshot at slot {slot}: {error}", slot=slot, error=error)
             return
+        # Deleting waits for the disk. What a peer still reads of a deleted one it is told to be gone.
+        Thread(target=self._prune, name="quorate-prune", daemon=True).start()
         self._wanting.snapshot_taken(taken, self._snapshots.floor)
+
+    def _prune(self) -> None:
+        try:
+            self._snapshots.prune()
+        except OSError as error:
+            words = str(error)
+            self._reactor.callFromThread(lambda: self._log.error("old snapshots stay: {error}", error=words))
 
     # ---------------------------------------------------------------- giving
 

@@ -12,9 +12,10 @@ votes in between are remembered while this process lives. Knows files; does not 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from twisted.logger import Logger
 
 from ..paxos.ballot import NO_BALLOT, Ballot, MemberId
 from ..paxos.messages import Accepted, Promise
@@ -39,19 +40,21 @@ class Seen(NamedTuple):
 class Witness:
     """Remembers in `directory` what peers have shown."""
 
+    _log = Logger()
+
     def __init__(self, directory: Path) -> None:
         self._path = directory / _NAME
         self._seen: dict[int, Seen] = {}
         self._slots: dict[int, int] = {}  # the highest slot heard of, which changes with every vote
         self._unwritten = False
         try:
-            content = self._path.read_bytes()
+            rows: Any = plain.decode(self._path.read_bytes(), _SIZE_MAX)
+            for member, disk, incarnation, run, round_, of, slot in rows:
+                self._seen[member] = Seen(disk, incarnation, run, Ballot(round_, of), slot)
         except FileNotFoundError:
-            return
-        rows = plain.decode(content, _SIZE_MAX)
-        assert isinstance(rows, list)
-        for member, disk, incarnation, run, round_, of, slot in rows:
-            self._seen[member] = Seen(disk, incarnation, run, Ballot(round_, of), slot)
+            pass
+        except (ValueError, TypeError) as error:
+            self._log.warn("{path} is unreadable; peers' disks are learned anew: {error}", path=self._path, error=error)
 
     def judge(self, greeting: Greeting, configuration: Configuration) -> TurnedAway | None:
         """Whether the caller may be who it says; None if so, and then it is remembered."""
@@ -98,14 +101,11 @@ class Witness:
             self.write()
 
     def write(self) -> None:
-        """Put the memory on the disk."""
+        """Put the memory on the disk, as far as that goes without waiting for it."""
         for member, slot in self._slots.items():
             if member in self._seen:
                 self._seen[member] = self._seen[member]._replace(slot=max(slot, self._seen[member].slot))
         rows = [(member, *seen[:3], *seen.promised, seen.slot) for member, seen in sorted(self._seen.items())]
         fresh = self._path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(plain.encode(rows))
-            file.flush()
-            os.fsync(file.fileno())
+        fresh.write_bytes(plain.encode(rows))
         fresh.replace(self._path)

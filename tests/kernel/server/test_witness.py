@@ -65,3 +65,11 @@ def test_the_configuration_knows_better(tmp_path: Path) -> None:
     assert why(witness, HELLO, amended) is Refusing.DISK
     fresh = HELLO._replace(disk=b"e" * 16, incarnation=1, run=RUN, promised=NO_BALLOT, slot=Slot(0))
     assert why(witness, fresh, amended) is None
+
+
+def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
+    """A file that power took in the middle of being written does not keep a replica from starting."""
+    (tmp_path / "witness").write_bytes(b"\x93\x01")
+    witness = Witness(tmp_path)
+    assert why(witness, HELLO) is None
+    assert why(Witness(tmp_path), HELLO._replace(disk=b"e" * 16)) is Refusing.DISK
