@@ -1,7 +1,8 @@
 """A forked child that does one piece of work on a copy of this process's memory, and the parent's watch over it.
 
 Fork gives a consistent image of all machines at one slot for the price of copying page tables (3 to 8 ms in a busy
-replica of 70 MiB with 10,000 nodes), while the replica goes on; encoding in slices would need every machine to keep two states at once.
+replica of 70 MiB with 10,000 nodes), while the replica goes on; encoding in slices would need every machine to keep
+two states at once.
 What makes it safe in a process with threads and sockets:
 
 * the child first closes every inherited descriptor but standard output, standard error and its own pipe, so that
