@@ -60,7 +60,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         verb = verbs.add_parser(order.value, help=summary, description=summary[0].upper() + summary[1:] + ".")
         verb.add_argument("index", type=int, metavar="N", help="which replica, counted from 0")
         verb.add_argument("--dir", type=Path, required=True, help="the folder of the running cell")
-        verb.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: %(default)g")
+        verb.add_argument("--timeout", type=float, default=75.0, metavar="SECONDS", help="default: %(default)g")
 
 
 _ORDERS = {
@@ -77,8 +77,10 @@ def _run(options: argparse.Namespace) -> int:
         print(control.give(options.dir.absolute(), control.Order(options.verb), options.index, options.timeout))
         return Exit.DONE
     with _directory(options.dir) as directory, local.held(directory):
-        fresh = local.load(directory) is None
-        cell = _cell(options, directory)
+        known = local.load(directory)
+        if known and known[1]:  # we hold the lock, so whoever wrote this was killed
+            local.remove_control(known[1].control)
+        cell = _cell(options, directory, known[0] if known else None)
         busy = local.busy_ports(cell)
         if busy:
             raise Complaint(
@@ -86,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
                 "stop whoever it is (`ss -ltnp` shows them), or give another --port for a fresh cell",
             )
         # In a cell that was there before somebody may have unloaded one.
-        awaited = cell.machines if fresh else ()
+        awaited = () if known else cell.machines
         return _supervise(directory, cell, awaited, temporary=options.dir is None, as_json=options.json)
 
 
@@ -104,18 +106,17 @@ def _directory(given: Path | None) -> Iterator[Path]:
     yield given.absolute()
 
 
-def _cell(options: argparse.Namespace, directory: Path) -> local.LocalCell:
+def _cell(options: argparse.Namespace, directory: Path, known: local.LocalCell | None) -> local.LocalCell:
     """The cell that `directory` holds, or a fresh one as the options say."""
-    known = local.load(directory)
     if known is None:
         count = local.check_replicas(3 if options.replicas is None else options.replicas)
         base = local.free_base(count) if options.port is None else options.port
         if not 0 < base <= 65_500:
             raise Complaint(f"--port {base}", "give a base port between 1 and 65500", Exit.REFUSED)
-        machines = tuple(options.machine or local.MACHINES)
+        machines = local.check_machines(options.machine or local.MACHINES)
         cell = local.LocalCell(f"cell-{secrets.token_hex(4)}", count, base, machines)
     else:
-        cell = known[0]
+        cell = known
         for flag, wanted, fact in (
             ("--replicas", options.replicas, cell.replicas),
             ("--port", options.port, cell.port),

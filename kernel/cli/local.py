@@ -14,7 +14,8 @@ import json
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -78,6 +79,19 @@ def check_replicas(count: int) -> int:
     return count
 
 
+def check_machines(names: Sequence[str]) -> tuple[str, ...]:
+    """`names`, or a Complaint if one of them is not installed here."""
+    installed = sorted({each.name for each in entry_points(group="quorate.plugins")})
+    missing = [name for name in names if name not in installed]
+    if missing:
+        raise Complaint(
+            f"no machine called {' or '.join(missing)} is installed; there are: {', '.join(installed)}",
+            "install the distribution that brings it, or --allow MODULE:CLASS and `quorate plugin load MODULE:CLASS`",
+            Exit.REFUSED,
+        )
+    return tuple(names)
+
+
 def free_base(replicas: int) -> int:
     """A base port with every port of a cell of `replicas` free now, below the range of outgoing connections."""
     for _ in range(200):
@@ -126,6 +140,13 @@ def save(directory: Path, cell: LocalCell, running: Running | None) -> None:
     fresh = directory / (_FILE + ".new")
     fresh.write_text(json.dumps(known, indent=2) + "\n")
     fresh.replace(directory / _FILE)
+
+
+def remove_control(path: str) -> None:
+    """Remove a control socket and the folder that was made for it, as far as they are there."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     unload = verbs.add_parser(
         "unload", help="unload a machine, state and all", description="Unload a machine. Its state is gone."
     )
-    unload.add_argument("name", metavar="NAME")
+    unload.add_argument("name", metavar="NAME", help="what the cell calls it")
     listing = verbs.add_parser("list", help="list the loaded machines", description="List the loaded machines.")
     listing.add_argument("--json", action="store_true", help="one line of JSON")
     for each in (load, unload, listing):

@@ -9,6 +9,7 @@ Knows nothing of the replicas' inside: it asks them how they do, as any client m
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
@@ -33,7 +34,7 @@ from ..machine import Plain
 from . import ask
 from .command import Complaint
 from .control import Order
-from .local import LocalCell, replica_directory
+from .local import LocalCell, remove_control, replica_directory
 
 RESTART_AFTER: Final = 1.0
 STOP_PATIENCE: Final = 10.0
@@ -120,9 +121,10 @@ class Supervised(ProcessProtocol):
             done.callback(None)
             return done
         self._ended.append(done)
-        self.send(number)
-        if self.state is _State.PAUSED:
-            self.send(signal.SIGCONT)
+        with contextlib.suppress(ProcessExitedAlready):  # then its end is about to be told
+            self.send(number)
+            if self.state is _State.PAUSED:
+                self.send(signal.SIGCONT)
         return done
 
     def processEnded(self, reason: Failure) -> None:
@@ -198,9 +200,7 @@ class Supervisor:
             each.forget_restart()
         for ended in [self._stop(each) for each in self._replicas]:
             await ended
-        Path(self._control).unlink(missing_ok=True)
-        if self._control:
-            Path(self._control).parent.rmdir()
+        remove_control(self._control)
 
     def pids(self) -> list[int]:
         """The replicas' processes now, 0 where none runs."""

@@ -1,0 +1,81 @@
+"""The command as a whole: its parts, its help, its manners."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from quorate.kernel.cli.command import AT, Complaint, Exit, endpoints
+from quorate.kernel.cli.main import commands, main, parser
+
+
+def parsers(part: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """`part` and every parser below it."""
+    found = [part]
+    for action in part._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [each for choice in action.choices.values() for each in parsers(choice)]
+    return found
+
+
+def test_every_command_is_there() -> None:
+    """The kernel's own, and those that entry points add."""
+    names = [each.name for each in commands()]
+    assert names == ["tour", "cell", "replica", "status", "call", "plugin", "journal", "lock"]
+
+
+def test_every_option_is_explained() -> None:
+    """Nothing in the help is silent, and no two commands explain themselves alike."""
+    every = parsers(parser())
+    for part in every:
+        assert part.description, part.prog
+        for action in part._actions:
+            if action.dest not in ("verb", "command"):
+                assert action.help, (part.prog, action.dest)
+        assert part.format_help()
+    assert len({part.description for part in every}) == len(every)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the distribution's."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"quorate {version('quorate')}\n"
+
+
+def test_help_imports_no_reactor() -> None:
+    """What only prints must not pay for a server."""
+    code = "import sys, quorate.kernel.cli.main as m; m.parser().format_help(); print('twisted' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_endpoints_come_from_the_option_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--at wins; without either it is a complaint that says what to do."""
+    monkeypatch.setenv(AT, "tcp:a:1, tcp:b:2")
+    assert endpoints(parser().parse_args(["status"])) == ["tcp:a:1", "tcp:b:2"]
+    assert endpoints(parser().parse_args(["status", "--at", "tcp:c:3"])) == ["tcp:c:3"]
+    monkeypatch.delenv(AT)
+    with pytest.raises(Complaint) as caught:
+        endpoints(parser().parse_args(["status"]))
+    assert caught.value.status is Exit.REFUSED
+    assert "cell run" in caught.value.advice
+
+
+def test_a_reader_that_goes_away_is_no_drama(quorate: Any) -> None:
+    """``quorate ... | head`` ends without a traceback."""
+    command = f"{sys.executable} -P -m quorate.kernel.cli --help | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_a_machine_that_is_not_installed_is_named(quorate: Any, tmp_path: Any) -> None:
+    """Before anything is started, with what there is."""
+    done = quorate("cell", "run", "--dir", str(tmp_path / "cell"), "--machine", "nonsense")
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
+    assert "counters" in done.stderr
