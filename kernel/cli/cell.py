@@ -113,7 +113,7 @@ def _cell(options: argparse.Namespace, directory: Path, known: local.LocalCell |
         base = local.free_base(count) if options.port is None else options.port
         if not 0 < base <= 65_500:
             raise Complaint(f"--port {base}", "give a base port between 1 and 65500", Exit.REFUSED)
-        machines = local.check_machines(options.machine or local.MACHINES)
+        machines = local.check_machines(options.machine or local.MACHINES, options.allow)
         cell = local.LocalCell(f"cell-{secrets.token_hex(4)}", count, base, machines)
     else:
         cell = known

@@ -79,14 +79,14 @@ def check_replicas(count: int) -> int:
     return count
 
 
-def check_machines(names: Sequence[str]) -> tuple[str, ...]:
-    """`names`, or a Complaint if one of them is not installed here."""
+def check_machines(names: Sequence[str], allow: Sequence[str]) -> tuple[str, ...]:
+    """`names`, or a Complaint if one of them is neither installed here nor allowed."""
     installed = sorted({each.name for each in entry_points(group="quorate.plugins")})
-    missing = [name for name in names if name not in installed]
+    missing = [name for name in names if name not in installed and name not in allow]
     if missing:
         raise Complaint(
             f"no machine called {' or '.join(missing)} is installed; there are: {', '.join(installed)}",
-            "install the distribution that brings it, or --allow MODULE:CLASS and `quorate plugin load MODULE:CLASS`",
+            "install the distribution that brings it, or write MODULE:CLASS and --allow it",
             Exit.REFUSED,
         )
     return tuple(names)

@@ -67,7 +67,7 @@ def configuration(options: argparse.Namespace) -> ReplicaConfig:
     count = local.check_replicas(options.replicas)
     if not 0 <= options.index < count:
         raise Complaint(f"--index {options.index} of {count} replicas", "they are counted from 0", Exit.REFUSED)
-    machines = local.check_machines(options.machine or local.MACHINES)
+    machines = local.check_machines(options.machine or local.MACHINES, options.allow)
     cell = local.LocalCell(options.cell, count, options.port, machines, tuple(options.allow))
     return local_configuration(cell, options.index, options.dir)
 
