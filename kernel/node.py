@@ -17,63 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from heapq import heappop, heappush
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, cast
 
+from .barriers import Barriers
 from .forwarding import Gap, Intake, Outbox, Reply
 from .gate import Gate, Gated
 from .host import Applied, MachineHost
 from .machine import Origin, Plain, SessionId
+from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew, Renewed
 from .paxos.ballot import Ballot, MemberId, Slot
 from .paxos.configuration import reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
 from .paxos.quorum import Configuration, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send
 from .paxos.replica import Replica
-from .renewals import REPORT, Overdue, Renewals
+from .renewals import Overdue, Renewals
+from .reports import Reports
 from .system import DIGESTS, PLUGINS, SESSIONS, TIMERS
 from .wire.batch import pack_batch, pack_request
-
-# ---------------------------------------------------------------- what members say beside Paxos
-
-
-class Forward(NamedTuple):
-    """A follower's own chunks for the leader, back to back."""
-
-    chunks: bytes
-
-
-class Heads(NamedTuple):
-    """How far a follower believes to have sent each stream: (machine, last sequence). Asked when an answer is
-    overdue."""
-
-    incarnation: int
-    streams: tuple[tuple[int, int], ...]
-
-
-class Gaps(NamedTuple):
-    """The leader misses these streams from the given sequence on."""
-
-    gaps: tuple[Gap, ...]
-
-
-class Renew(NamedTuple):
-    """Sessions that a follower heard since its last report."""
-
-    report: int
-    sessions: tuple[int, ...]
-
-
-class Renewed(NamedTuple):
-    """The leader, holding its master lease, has counted the report: clients may rely on it, but for the sessions in
-    `lost`."""
-
-    report: int
-    lost: tuple[int, ...]
-
-
-NodeMessage = Forward | Heads | Gaps | Renew | Renewed
-AnyMessage = Message | NodeMessage
 
 
 class Options(NamedTuple):
@@ -99,9 +60,6 @@ class NodeObserver(Protocol):
 
     def serving(self, serving: bool) -> None:
         """A leader is known (or no longer)."""
-
-
-_Confirming = list[tuple[int, Callable[[bool], None]]]
 
 
 _NODE_MESSAGES: Final = (Forward, Heads, Gaps, Renew, Renewed)
@@ -164,16 +122,10 @@ class Node:
         self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
         self._early: list[bytes] = []
         self._out: list[Send] = []
-        self._touched: dict[int, None] = {}
-        self._confirming: _Confirming = []
-        self._reports: dict[int, _Confirming] = {}
-        self._report = 0
-        self._report_due = now
+        self._reports = Reports(now)
         self._progress = now
         self._look_due = now
-        self._barriers: list[tuple[Slot, int, Callable[[bool], None]]] = []
-        self._contexts: dict[int, Callable[[bool], None]] = {}
-        self._context = 0
+        self._barriers = Barriers()
         self._asked: dict[int, int] = {}  # machine -> time up to which its timers were asked to fire
         self._log_bytes = 0
         self._snapshot_slot = core.chosen
@@ -201,20 +153,17 @@ class Node:
 
     def touch(self, session: int) -> None:
         """A session's client was heard on this replica."""
-        self._touched[session] = None
+        self._reports.hear(session)
 
     def confirm(self, session: int, confirmed: Callable[[bool], None]) -> None:
         """Like :meth:`touch`, and tell when the leader has counted it under its lease: from the client's sending on,
         the session lives for its time-out. False: no leader confirmed it; the client should ask again."""
-        self._touched[session] = None
-        self._confirming.append((session, confirmed))
+        self._reports.ask(session, confirmed)
 
     def barrier(self, ready: Callable[[bool], None], now: int) -> None:
         """Call `ready(True)` when everything that was committed before this call is applied here (linearizable by
         lease at the leader, by read-index elsewhere); ``ready(False)`` when no leader could say so."""
-        self._context += 1
-        self._contexts[self._context] = ready
-        self.core.read(self._context, now)
+        self.core.read(self._barriers.ask(ready), now)
 
     def persisted(self, upto: int, now: int) -> None:
         """See Ready: records up to `upto` are durable."""
@@ -272,10 +221,10 @@ class Node:
             if ready.committed:
                 self._apply(ready.committed, now)
             for context, index in ready.reads:
-                self._granted(context, index)
+                self._barriers.granted(context, index, self.host.slot)
             self._follow(now)
         self._follow(now)
-        if self._touched:
+        if self._reports.heard:
             self._report_renewals(now)
         out = self._out
         if gathered is None:
@@ -288,9 +237,9 @@ class Node:
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""
         due = self.core.next_tick()
-        if self._intake is not None or self._outbox or self._confirming or self._reports:
+        if self._intake is not None or self._outbox or self._reports.waiting:
             return min(due, self._look_due)
-        return min(due, self._look_due, self._report_due) if self._touched else due
+        return min(due, self._look_due, self._reports.due) if self._reports.heard else due
 
     # ---------------------------------------------------------------- to look at
 
@@ -327,7 +276,7 @@ class Node:
         if core.leader is not None and core.leader != self.origin.member:
             self._outbox.rewind()
             self._progress = now
-        self._give_up_reports()
+        self._reports.give_up()
         if (before[0] is None) != (core.leader is None):
             self._observer.serving(core.leader is not None)
 
@@ -375,8 +324,7 @@ class Node:
                 lost = self._renewals.hear(message.sessions)
                 self._send(sender.member, Renewed(message.report, lost))
         elif isinstance(message, Renewed):
-            for session, confirmed in self._reports.pop(message.report, ()):
-                confirmed(session not in message.lost)
+            self._reports.counted(message.report, message.lost)
         elif isinstance(message, Heads):
             self._hear_heads(sender, message)
         elif sender.member == self.core.leader:
@@ -434,7 +382,8 @@ class Node:
             self._send(leader, Forward(b"".join(pieces)))
 
     def _send(self, to: int, message: NodeMessage) -> None:
-        self._out.append(Send(MemberId(to), message))
+        # It travels like the core's own messages; that it is none of them is the wire's business.
+        self._out.append(Send(MemberId(to), cast(Message, message)))
 
     # ---------------------------------------------------------------- applying
 
@@ -462,8 +411,7 @@ class Node:
                 self.host.skipped(slot)
             if slot % self.options.digest_every == 0 and self._votes():
                 self._report_digest(slot)
-        if self._barriers:
-            self._pass_barriers()
+        self._barriers.reached(self.host.slot)
         options = self.options
         if self._log_bytes > options.snapshot_bytes or self.host.slot - self._snapshot_slot > options.snapshot_slots:
             self.snapshot_due = True
@@ -484,23 +432,6 @@ class Node:
 
     def _report_digest(self, slot: Slot) -> None:
         self._chore(f"digest {slot}", DIGESTS, "report", [self.origin.member, slot, self.host.digest()])
-
-    # ---------------------------------------------------------------- reads
-
-    def _granted(self, context: int, index: Slot | None) -> None:
-        ready = self._contexts.pop(context, None)
-        if ready is None:
-            return
-        if index is None:
-            ready(False)
-        elif index <= self.host.slot:
-            ready(True)
-        else:
-            heappush(self._barriers, (index, context, ready))
-
-    def _pass_barriers(self) -> None:
-        while self._barriers and self._barriers[0][0] <= self.host.slot:
-            heappop(self._barriers)[2](True)
 
     # ---------------------------------------------------------------- what time brings
 
@@ -547,34 +478,15 @@ class Node:
     def _report_renewals(self, now: int) -> None:
         """Tell the leader (which may be this member) whom we heard: every REPORT, or at once if a client waits for
         its lease."""
-        leader = self.core.leader
-        if leader is None or not (self._confirming or now >= self._report_due):
+        leader, reports = self.core.leader, self._reports
+        if leader is None or not reports.pressing(now):
             return
-        confirming = self._confirming
         if self._renewals is not None:
-            if self.core.lease_left(now) <= 0:
-                return
-            self._renewals.attend(now)
-            lost = self._renewals.hear(self._touched)
-            self._touched, self._confirming = {}, []
-            for session, confirmed in confirming:
-                confirmed(session not in lost)
+            if self.core.lease_left(now) > 0:
+                self._renewals.attend(now)
+                reports.count(self._renewals.hear(reports.heard), now)
         elif leader != self.origin.member:
-            self._report += 1
-            if confirming:
-                self._reports[self._report] = confirming
-            self._send(leader, Renew(self._report, tuple(self._touched)))
-            self._touched, self._confirming = {}, []
-        else:
-            return
-        self._report_due = now + REPORT
-
-    def _give_up_reports(self) -> None:
-        """The leader that was asked is gone: the clients ask again."""
-        reports, self._reports = self._reports, {}
-        for waiting in reports.values():
-            for _, confirmed in waiting:
-                confirmed(False)
+            self._send(leader, Renew(*reports.send(now)))
 
     # ---------------------------------------------------------------- commands of the cell's own
 

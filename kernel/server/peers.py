@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.logger import Logger
 
-from ..node import AnyMessage
+from ..node_messages import AnyMessage
 from ..paxos.messages import Accepted, Beaten, Heartbeat, Promise, Sender
 from ..paxos.quorum import Configuration
 from ..wire.codec import Splitter, decode, encode

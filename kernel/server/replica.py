@@ -28,7 +28,8 @@ from ..applied import Applied
 from ..forwarding import Reply
 from ..host import MachineHost
 from ..machine import Origin, Plain, SessionId
-from ..node import AnyMessage, Node
+from ..node import Node
+from ..node_messages import AnyMessage
 from ..paxos.ballot import Ballot, MemberId, Slot
 from ..paxos.messages import Beaten, Heartbeat, Sender
 from ..paxos.quorum import Configuration

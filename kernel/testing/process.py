@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..applied import Applied
 from ..machine import Origin
-from ..node import AnyMessage, Node
+from ..node import Node
+from ..node_messages import AnyMessage
 from ..paxos.ballot import MemberId
-from ..paxos.messages import Sender
+from ..paxos.messages import Accept, Sender
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Record, Send
 from ..storage.errors import JournalFailed, JournalFull, StorageError
@@ -66,6 +67,8 @@ class Fuse(NamedTuple):
     kinds: frozenset[Boundary]
     passing: int
     strike: Callable[[Boundary], None]
+    leading: bool = False
+    """Only boundaries of a process that leads count."""
 
 
 class Disk:
@@ -351,8 +354,9 @@ class Process:
         effects = run.effects
         if ready.records or ready.after:
             effects.append((Boundary.APPEND, partial(self._append, run, ready)))
+        send = Boundary.PROPOSE if any(type(each.message) is Accept for each in ready.messages) else Boundary.SEND
         for to, packet in self.packets(run, ready.messages):
-            effects.append((Boundary.SEND, partial(self._world.send, self.member, to, packet)))
+            effects.append((send, partial(self._world.send, self.member, to, packet)))
         for request in ready.snapshot_requests:
             effects.append((Boundary.SNAPSHOT, partial(self._snapshots.serve, run, request.to, request.fetch)))
         for chunk in ready.snapshot_chunks:
@@ -393,6 +397,8 @@ class Process:
         """Whether something happened here instead of the effect."""
         fuse = self.fuse
         if fuse is None or boundary not in fuse.kinds:
+            return False
+        if fuse.leading and not (self.run is not None and self.run.node.leading):
             return False
         if fuse.passing > 0:
             self.fuse = fuse._replace(passing=fuse.passing - 1)

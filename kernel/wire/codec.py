@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ..node import Forward, Renew, Renewed
+from ..node_messages import Forward, Renew, Renewed
 from ..paxos.ballot import Ballot, MemberId, Slot
 from ..paxos.messages import (
     Accept,

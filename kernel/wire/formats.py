@@ -42,7 +42,7 @@ from construct import (
 )
 
 from ..forwarding import Gap
-from ..node import AnyMessage, Forward, Gaps, Heads, Renew, Renewed
+from ..node_messages import AnyMessage, Forward, Gaps, Heads, Renew, Renewed
 from ..paxos.ballot import Ballot, Slot
 from ..paxos.messages import (
     Accept,

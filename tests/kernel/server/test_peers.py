@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from quorate.kernel.node import AnyMessage, Forward
+from quorate.kernel.node_messages import AnyMessage, Forward
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Heartbeat, Sender
 from quorate.kernel.paxos.quorum import Configuration, Member, Role

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quorate.kernel.forwarding import Gap
-from quorate.kernel.node import Forward, Gaps, Heads, Renew, Renewed
+from quorate.kernel.node_messages import Forward, Gaps, Heads, Renew, Renewed
 from quorate.kernel.paxos import messages
 from quorate.kernel.paxos.ballot import Ballot
 from quorate.kernel.paxos.messages import (
