@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -140,9 +139,9 @@ def _supervise(
     # The reactor is installed by its first import, so it is imported only by who runs it.
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IReactorFromThreads
     from twisted.python.failure import Failure
 
+    from .signals import stop_on_signals
     from .supervisor import Supervisor
 
     def tell(line: str) -> None:
@@ -168,10 +167,7 @@ def _supervise(
     def begin() -> None:
         Deferred.fromCoroutine(work()).addErrback(failed)
 
-    def leave(*_: object) -> None:
-        cast(IReactorFromThreads, reactor).callFromThread(reactor.stop)
-
-    signal.signal(signal.SIGHUP, leave)
+    stop_on_signals(reactor)
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(supervisor.stop()))
     reactor.run()

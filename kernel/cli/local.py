@@ -146,6 +146,7 @@ def remove_control(path: str) -> None:
     """Remove a control socket and the folder that was made for it, as far as they are there."""
     with contextlib.suppress(OSError):
         os.unlink(path)
+    with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(path))
 
 

@@ -113,6 +113,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..stop import StopReplica
     from ..storage.errors import StorageError
     from .parent import live_with_parent
+    from .signals import stop_on_signals
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     if options.supervised:
@@ -130,6 +131,7 @@ def _run(options: argparse.Namespace) -> int:
             ) from None
         raise Complaint(f"{error.filename}: {error.strerror}", "see that it may be written by this user") from None
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    stop_on_signals(reactor)
     reactor.run()
     if service.failure is not None:
         raise Complaint(service.failure)

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
-from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProcessTransport, IReactorTime
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -64,7 +64,7 @@ class SupervisorReactor(Protocol):
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
 
-    def listenUNIX(self, address: str, factory: Factory[Any], *, mode: int) -> object: ...
+    def listenUNIX(self, address: str, factory: Factory[Any], *, mode: int) -> IListeningPort: ...
 
 
 class _State(enum.Enum):
@@ -175,13 +175,14 @@ class Supervisor:
         self._served = False
         self._failure: Complaint | None = None
         self._control = ""
+        self._listening: IListeningPort | None = None
 
     # ------------------------------------------------------------ life
 
     def start(self) -> str:
         """Start every replica and listen for orders; returns the control socket's path."""
         self._control = _control_path()
-        self.reactor.listenUNIX(self._control, _OrdersFactory(self), mode=0o600)
+        self._listening = self.reactor.listenUNIX(self._control, _OrdersFactory(self), mode=0o600)
         for each in self._replicas:
             each.start()
         return self._control
@@ -200,6 +201,8 @@ class Supervisor:
             each.forget_restart()
         for ended in [self._stop(each) for each in self._replicas]:
             await ended
+        if self._listening is not None:
+            await maybeDeferred(self._listening.stopListening)
         remove_control(self._control)
 
     def pids(self) -> list[int]:

@@ -70,10 +70,22 @@ def test_life_of_a_cell(new_cell: Any, quorate: Any) -> None:
 
     assert cell.stop() == ""
     assert cell.process.returncode == 0
+    assert "Error" not in cell.log.read_text()
     again = new_cell()
     assert again.facts["cell"] == facts["cell"]
     assert again.clients == cell.clients
     assert quorate("call", "counters.get", "kept", "--at", again.at).stdout == "6\n"
+
+
+def test_signals_end_it_however_often_they_come(new_cell: Any) -> None:
+    """Ctrl-C twice, SIGTERM, the terminal's hang-up: status 0, no process and no complaint left."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        cell = new_cell("--replicas", "3")
+        cell.process.send_signal(number)
+        cell.process.send_signal(number)
+        assert cell.process.wait(20) == 0
+        assert not any(alive(each["pid"]) for each in cell.facts["replicas"])
+        assert "Error" not in cell.log.read_text()
 
 
 def test_a_replica_that_dies_is_started_again_after_a_second(new_cell: Any, quorate: Any) -> None:
