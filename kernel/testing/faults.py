@@ -28,6 +28,7 @@ class Fault(enum.Enum):
     POWER = "power"
     KILL_ALL = "kill-all"
     STRIKE = "strike"
+    CASCADE = "cascade"
     PAUSE = "pause"
     DRIFT = "drift"
     SLOW_DISK = "slow-disk"
@@ -65,5 +66,5 @@ class Plan(NamedTuple):
 RHYTHMS: Final = ((0.3, 0.1), (0.6, 0.1), (1.0, 0.3), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0))
 """Between strokes, and how long they last: from a cell that hardly finds the time to elect somebody to long calm."""
 
-MOVERS: Final = (Fault.ISOLATE, Fault.KILL, Fault.POWER, Fault.PAUSE, Fault.TRANSFER, Fault.STRIKE)
+MOVERS: Final = (Fault.CASCADE, Fault.ISOLATE, Fault.KILL, Fault.POWER, Fault.PAUSE, Fault.TRANSFER, Fault.STRIKE)
 """Kinds that prefer the leader."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..paxos.quorum import ChangeKind, InvalidChange, Role
 from ..paxos.replica import NotLeader
@@ -23,6 +23,10 @@ from .upkeep import Upkeep
 if TYPE_CHECKING:
     from .clients import Client
     from .simulation import Simulation
+
+
+FATAL: Final = (Boundary.PROPOSE, Boundary.PROPOSE, Boundary.SEND, Boundary.REPLY, Boundary.REPORT, Boundary.APPEND)
+"""Where leaders die in a cascade."""
 
 
 class Nemesis:
@@ -47,6 +51,7 @@ class Nemesis:
             Fault.POWER: partial(self._kill, True),
             Fault.KILL_ALL: self._kill_all,
             Fault.STRIKE: self._strike,
+            Fault.CASCADE: self._cascade,
             Fault.PAUSE: self._pause,
             Fault.SLOW_DISK: self._slow_disk,
             Fault.FULL_DISK: self._full_disk,
@@ -138,7 +143,7 @@ class Nemesis:
         kinds, random = self.plan.kinds, self._random
         weather = self._world.network.weather
         if Fault.LOSS in kinds:
-            weather = weather._replace(loss=random.choice((0.01, 0.05, 0.2)))
+            weather = weather._replace(loss=random.choice((0.01, 0.05, 0.2)), uneven=random.random() < 0.5)
         if Fault.DOUBLE in kinds:
             weather = weather._replace(double=random.choice((0.02, 0.1, 0.3)))
         if Fault.OVERTAKE in kinds:
@@ -247,6 +252,33 @@ class Nemesis:
                 self._die(victim, how == 1, f"struck before {boundary.value}")
 
         victim.fuse = Fuse(kinds, self._random.randrange(12), strike)
+        return True
+
+    def _cascade(self) -> bool:
+        """One leader after the other dies with something under way: proposed to some members and not to others, chosen
+        and told to nobody. Each comes back with what it has, before or after the next one dies."""
+        deaths = self._random.randrange(2, 6)
+        until = self._world.schedule.now + 3 * SECOND
+
+        def strike(victim: Process, boundary: Boundary) -> None:
+            nonlocal deaths
+            deaths -= 1
+            power = self._random.random() < 0.5
+            victim.die(power, f"struck before {boundary.value}, {deaths} more to come")
+            pause = self._random.choice((0, 1, 3, 8)) * self._world.options.core.lease + 1
+            self._world.schedule.after(pause, partial(rise, victim))
+
+        def rise(victim: Process) -> None:
+            self._start(victim)
+            arm()
+
+        def arm() -> None:
+            if self._active and deaths > 0 and self._world.schedule.now < until:
+                for process in self._running():
+                    where = frozenset((self._random.choice(FATAL),))
+                    process.fuse = Fuse(where, self._random.randrange(4), partial(strike, process), leading=True)
+
+        arm()
         return True
 
     def _pause(self) -> bool:

@@ -27,14 +27,15 @@ RETRY_MAX: Final = 3_200 * MILLISECOND
 class Weather(NamedTuple):
     """What links do to packets. Times in microseconds, the rest are probabilities.
 
-    `ordered`: no datagram overtakes another of the same link. `stray`: a datagram takes up to `stray_us` longer, so
-    that it arrives when nobody expects it any more.
+    `uneven`: some links lose much more than `loss`, others nothing. `ordered`: no datagram overtakes another of the same
+    link. `stray`: a datagram takes up to `stray_us` longer, so that it arrives when nobody expects it any more.
     """
 
     delay: int = 150
     jitter: int = 150
     ordered: bool = True
     loss: float = 0.0
+    uneven: bool = False
     double: float = 0.0
     stray: float = 0.0
     stray_us: int = 5_000_000
@@ -60,6 +61,7 @@ class Network(Generic[Packet]):
         self._deliver = deliver
         self._cut: set[tuple[int, int]] = set()
         self._latest: dict[tuple[int, int], int] = {}
+        self._factors: dict[tuple[int, int], int] = {}
 
     # ---------------------------------------------------------------- links
 
@@ -97,13 +99,21 @@ class Network(Generic[Packet]):
         if link in self._cut:
             traffic.cut += 1
             return
-        if weather.loss and random.random() < weather.loss:
+        if weather.loss and random.random() < self._loss(link, weather):
             traffic.lost += 1
             return
         self._travel(link, packet)
         if weather.double and random.random() < weather.double:
             traffic.doubled += 1
             self._travel(link, packet)
+
+    def _loss(self, link: tuple[int, int], weather: Weather) -> float:
+        if not weather.uneven:
+            return weather.loss
+        factor = self._factors.get(link)
+        if factor is None:
+            factor = self._factors[link] = self._random.choice((0, 0, 1, 4, 15))
+        return min(0.9, weather.loss * factor)
 
     def _travel(self, link: tuple[int, int], packet: Packet) -> None:
         weather, random = self.weather, self._random

@@ -68,7 +68,7 @@ class Fuse(NamedTuple):
     passing: int
     strike: Callable[[Boundary], None]
     leading: bool = False
-    """Only boundaries of a process that leads count."""
+    """Only boundaries of a process that leads, or is about to, count."""
 
 
 class Disk:
@@ -398,7 +398,7 @@ class Process:
         fuse = self.fuse
         if fuse is None or boundary not in fuse.kinds:
             return False
-        if fuse.leading and not (self.run is not None and self.run.node.leading):
+        if fuse.leading and not (self.run is not None and self.run.node.core.leader == self.member):
             return False
         if fuse.passing > 0:
             self.fuse = fuse._replace(passing=fuse.passing - 1)
