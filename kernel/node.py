@@ -32,7 +32,7 @@ from .paxos.quorum import Configuration, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send
 from .paxos.replica import Replica
 from .renewals import Overdue, Renewals
-from .reports import Reports
+from .reports import PATIENCE, Reports
 from .system import DIGESTS, PLUGINS, SESSIONS, TIMERS
 from .wire.batch import pack_batch, pack_request
 
@@ -197,6 +197,7 @@ class Node:
         for done in self._outbox.settle(host.marks):
             done(None)
         self._observer.restored(host)
+        self._barriers.reached(host.slot)
 
     # ---------------------------------------------------------------- the turn
 
@@ -437,6 +438,7 @@ class Node:
 
     def _look(self, now: int) -> None:
         self._look_due = now + _LOOK
+        self._reports.give_up(now - PATIENCE)
         if self._renewals is not None:
             self._renewals.attend(now)
             for overdue in self._renewals.overdue():

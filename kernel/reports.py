@@ -2,15 +2,18 @@
 
 Heard sessions are gathered and told every :data:`~.renewals.REPORT`, or at once when a client waits for its lease.
 Such a client is answered only when the leader, under its own lease, has counted the report; a report whose leader is
-gone is answered with no, and the client asks again.
+gone, or whose answer does not come within :data:`PATIENCE`, is answered with no, and the client asks again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .renewals import REPORT
+
+PATIENCE: Final = 1_000_000
+"""Microseconds after which a report, or its answer, counts as lost."""
 
 Confirmed: TypeAlias = Callable[[bool], None]
 
@@ -23,7 +26,7 @@ class Reports:
         """When the next report is due if nobody waits."""
         self._heard: dict[int, None] = {}
         self._asking: list[tuple[int, Confirmed]] = []
-        self._open: dict[int, list[tuple[int, Confirmed]]] = {}
+        self._open: dict[int, tuple[int, list[tuple[int, Confirmed]]]] = {}  # by number, in order: since when, and who
         self._number = 0
 
     @property
@@ -53,7 +56,7 @@ class Reports:
         self._number += 1
         sessions = tuple(self._heard)
         if self._asking:
-            self._open[self._number] = self._asking
+            self._open[self._number] = (now, self._asking)
         self._clear(now)
         return self._number, sessions
 
@@ -65,13 +68,14 @@ class Reports:
 
     def counted(self, number: int, lost: Iterable[int]) -> None:
         """The leader has counted report `number`, but for the sessions in `lost`."""
-        _answer(self._open.pop(number, ()), lost)
+        _, asking = self._open.pop(number, (0, ()))
+        _answer(asking, lost)
 
-    def give_up(self) -> None:
-        """The leader that was told is gone."""
-        open_, self._open = self._open, {}
-        for asking in open_.values():
-            for _, confirmed in asking:
+    def give_up(self, before: int | None = None) -> None:
+        """The leader that was told is gone; or, if `before` is given, only what was told before then is lost."""
+        lost = [number for number, (since, _) in self._open.items() if before is None or since < before]
+        for number in lost:
+            for _, confirmed in self._open.pop(number)[1]:
                 confirmed(False)
 
     def _clear(self, now: int) -> None:

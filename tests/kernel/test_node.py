@@ -1,0 +1,402 @@
+"""One replica composed: forwarding, sessions, timers, reads and snapshots over real consensus, in fair weather."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from quorate.kernel.forwarding import Reply
+from quorate.kernel.gate import Gate
+from quorate.kernel.machine import Commit, Plain, SessionId, StateMachine, command, query
+from quorate.kernel.node import Node
+from quorate.kernel.node import Options as NodeOptions
+from quorate.kernel.paxos.replica import Options as CoreOptions
+from quorate.kernel.system import PLUGINS, SESSIONS
+from quorate.kernel.testing.process import Process
+from quorate.kernel.testing.world import Options, World
+from quorate.kernel.wire import plain
+from quorate.kernel.wire.batch import pack_request
+
+SECOND = 1_000_000
+
+
+class Diary(StateMachine):
+    """Writes down what happens, in order."""
+
+    name = "diary"
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @command
+    def write(self, commit: Commit, line: str) -> int:
+        self.lines.append(line)
+        return len(self.lines)
+
+    @command
+    def remind(self, commit: Commit, line: str, after: int) -> None:
+        commit.set_timer(line, commit.time + after)
+
+    def timer_fired(self, commit: Commit, key: str) -> None:
+        self.lines.append(f"{key} at {commit.time}")
+
+    @query
+    def read(self) -> list[str]:
+        return self.lines
+
+
+class Guard:
+    """A gate that keeps lines which begin with "keep"."""
+
+    def __init__(self) -> None:
+        self.kept: list[Callable[[], None]] = []
+        self.over = False
+
+    def command(self, body: bytes, go: Callable[[], None]) -> bool:
+        if b"keep" in body:
+            self.kept.append(go)
+            return False
+        return True
+
+    def timers(self, upto: int, go: Callable[[], None]) -> bool:
+        return True
+
+    def expiry(self, session: SessionId, go: Callable[[], None]) -> bool:
+        if not Guarded.holds_expiries:
+            return True
+        self.kept.append(go)
+        return False
+
+    def ended(self) -> None:
+        self.over = True
+
+
+class Guarded(Diary):
+    """A diary with a gate."""
+
+    name = "guarded"
+    gates: list[Guard] = []  # of all replicas, newest last
+    holds_expiries = False
+
+    def gate(self, epoch: int) -> Gate:
+        guard = Guard()
+        self.gates.append(guard)
+        return guard
+
+
+class Cell:
+    """Three nodes that run the diaries."""
+
+    def __init__(self, **options: Any) -> None:
+        core = CoreOptions(**options.pop("core", {}))
+        node = NodeOptions(**options)
+        machines = {kind.name: kind for kind in (Diary, Guarded)}
+        self.world = World("node", machines, 3, Options(core, node))
+        self.world.start()
+        self.until(lambda: all(self.leader.node.host.announced(member) for member in (1, 2, 3)))
+        for name in machines:
+            assert self.value(self.leader, PLUGINS, "load", [name, name])
+        self.settle()
+
+    def until(self, condition: Callable[[], object], within: int = 5 * SECOND) -> None:
+        """Let time pass until something holds."""
+        schedule = self.world.schedule
+        end = schedule.now + within
+        while not condition():
+            assert schedule.now < end, "it does not come to hold"
+            schedule.step()
+
+    def run(self, microseconds: int) -> None:
+        self.world.schedule.run_until(self.world.schedule.now + microseconds)
+
+    def settle(self) -> None:
+        """Let everybody apply everything."""
+        self.until(lambda: len({p.node.host.slot for p in self.running}) == 1)
+
+    @property
+    def running(self) -> list[Process]:
+        return [process for process in self.world.processes.values() if process.alive]
+
+    @property
+    def leader(self) -> Process:
+        self.until(lambda: self.world.leader() is not None)
+        leader = self.world.leader()
+        assert leader is not None
+        return leader
+
+    @property
+    def follower(self) -> Process:
+        leader = self.leader
+        return next(process for process in self.running if process is not leader)
+
+    def submit(self, process: Process, machine: int, name: str, args: list[Plain]) -> list[Reply]:
+        """Submit a command; its reply appears in the list."""
+        replies: list[Reply] = []
+        process.node.submit(machine, pack_request(name, args), replies.append)
+        process.want_turn()
+        return replies
+
+    def value(self, process: Process, machine: int, name: str, args: list[Plain]) -> Any:
+        """Submit a command and wait for its value."""
+        replies = self.submit(process, machine, name, args)
+        self.until(lambda: replies)
+        assert isinstance(replies[0], bytes)
+        decoded: Any = plain.decode(replies[0])
+        assert decoded[0] == 0, decoded
+        return decoded[1]
+
+    def number(self, name: str) -> int:
+        return self.leader.node.host.machine_number(name)
+
+    def lines(self, process: Process, name: str = "diary") -> list[str]:
+        machine = process.node.host.machine(name)
+        assert isinstance(machine, Diary)
+        return machine.lines
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> Cell:
+    """A cell with the diaries loaded."""
+    monkeypatch.setattr(Guarded, "gates", [])
+    return Cell()
+
+
+def test_a_command_at_any_replica_is_applied_everywhere_in_one_order(cell: Cell) -> None:
+    """Commands submitted at all replicas at once are applied once each, in the same order on all, each replica's own
+    in the order of submission."""
+    diary = cell.number("diary")
+    replies = [
+        cell.submit(process, diary, "write", [f"{process.member}.{n}"]) for n in range(5) for process in cell.running
+    ]
+    cell.until(lambda: all(replies))
+    cell.settle()
+    logs = [cell.lines(process) for process in cell.running]
+    assert logs[0] == logs[1] == logs[2]
+    assert len(logs[0]) == 15
+    for member in ("1", "2", "3"):
+        assert [line for line in logs[0] if line[0] == member] == [f"{member}.{n}" for n in range(5)]
+
+
+def test_a_command_survives_the_leader_and_counts_once(cell: Cell) -> None:
+    """What a follower forwarded to a leader that dies is sent to the next one, and applied once."""
+    diary, follower, leader = cell.number("diary"), cell.follower, cell.leader
+    replies = [cell.submit(follower, diary, "write", [f"line {n}"]) for n in range(20)]
+    cell.run(400)
+    leader.die(False, "the test")
+    cell.until(lambda: all(replies))
+    assert cell.lines(follower) == [f"line {n}" for n in range(20)]
+
+
+def test_a_follower_cut_off_for_a_while_loses_nothing(cell: Cell) -> None:
+    """Chunks whose way to the leader was cut are asked for again, and applied in order."""
+    diary, follower, leader = cell.number("diary"), cell.follower, cell.leader
+    cell.world.network.cut(follower.member, leader.member)
+    replies = [cell.submit(follower, diary, "write", [str(n)]) for n in range(3)]
+    cell.run(30_000)
+    assert not any(replies)
+    cell.world.network.mend()
+    cell.until(lambda: all(replies), 3 * SECOND)
+    assert cell.lines(follower) == ["0", "1", "2"]
+
+
+def test_a_barrier_waits_for_what_was_committed_before(cell: Cell) -> None:
+    """At a replica that lags, a read after a barrier sees everything that was answered before it was asked."""
+    diary, follower, leader = cell.number("diary"), cell.follower, cell.leader
+    for other in cell.running:
+        if other is not follower:
+            cell.world.network.cut(other.member, follower.member)
+    cell.value(leader, diary, "write", ["committed"])
+    assert cell.lines(follower) == []
+    cell.world.network.mend()
+    seen: list[list[str]] = []
+    follower.node.barrier(lambda ready: seen.append(list(cell.lines(follower)) if ready else ["no"]), follower.now)
+    follower.want_turn()
+    cell.until(lambda: seen)
+    assert seen == [["committed"]]
+
+
+def test_a_barrier_without_a_leader_says_so(cell: Cell) -> None:
+    """Where no leader can be asked, the barrier fails rather than waits for ever."""
+    follower = cell.follower
+    for other in cell.running:
+        if other is not follower:
+            other.die(False, "the test")
+    answers: list[bool] = []
+    cell.until(lambda: follower.node.core.leader is None)
+    follower.node.barrier(answers.append, follower.now)
+    follower.want_turn()
+    cell.until(lambda: answers)
+    assert answers == [False]
+
+
+def open_session(cell: Cell, process: Process, timeout_ms: int) -> int:
+    """A session attached to that replica."""
+    origin = process.node.origin
+    session = cell.value(process, SESSIONS, "open", [timeout_ms, "test", origin.member, origin.incarnation])
+    assert isinstance(session, int)
+    return session
+
+
+def test_a_renewal_is_confirmed_by_the_leader_and_keeps_the_session(cell: Cell) -> None:
+    """A session that is confirmed now and then lives; one that is not heard expires, after its time-out."""
+    follower = cell.follower
+    kept, silent = (open_session(cell, follower, 1000) for _ in range(2))
+    opened = cell.world.schedule.now
+    answers: list[bool] = []
+    for _ in range(8):
+        follower.node.confirm(kept, answers.append)
+        follower.want_turn()
+        cell.run(SECOND // 4)
+    assert answers == [True] * 8
+    sessions = cell.leader.node.host.sessions
+    assert kept in sessions
+    assert silent not in sessions
+    assert cell.world.schedule.now - opened == 2 * SECOND
+
+
+def test_an_ended_session_is_not_confirmed(cell: Cell) -> None:
+    """Once a session is over its client is not told that it lives."""
+    follower = cell.follower
+    session = open_session(cell, follower, 200)
+    cell.run(2 * SECOND)
+    answers: list[bool] = []
+    follower.node.confirm(session, answers.append)
+    follower.want_turn()
+    cell.until(lambda: answers)
+    assert answers == [False]
+
+
+def test_a_lost_report_is_answered_with_no(cell: Cell) -> None:
+    """If the leader's word does not come, the client is told to ask again, and nothing waits for ever."""
+    follower, leader = cell.follower, cell.leader
+    session = open_session(cell, follower, 10_000)
+    answers: list[bool] = []
+    cell.world.network.cut(follower.member, leader.member)
+    follower.node.confirm(session, answers.append)
+    follower.want_turn()
+    cell.run(10_000)
+    cell.world.network.mend()
+    cell.until(lambda: answers, 3 * SECOND)
+    assert answers == [False]
+
+
+def test_a_new_leader_gives_every_session_its_whole_time_out(cell: Cell) -> None:
+    """After a fail-over no session expires before its time-out has passed under the new leader."""
+    follower, leader = cell.follower, cell.leader
+    session = open_session(cell, follower, 1500)
+    cell.run(SECOND)
+    leader.die(False, "the test")
+    cell.until(lambda: cell.world.leader() is not None)
+    began = cell.world.schedule.now
+    cell.until(lambda: session not in cell.leader.node.host.sessions, 5 * SECOND)
+    assert cell.world.schedule.now - began >= 1_500_000
+
+
+def test_a_timer_fires_once_at_its_time_also_after_a_fail_over(cell: Cell) -> None:
+    """A timer fires by cell time, once, though the leader that would have fired it is gone."""
+    diary, leader = cell.number("diary"), cell.leader
+    cell.value(leader, diary, "remind", ["soon", 100])
+    cell.value(leader, diary, "remind", ["later", 800])
+    cell.run(SECOND // 4)
+    due = cell.leader.node.host.next_timer()
+    leader.die(False, "the test")
+    cell.until(lambda: len(cell.lines(cell.leader)) == 2)
+    cell.run(SECOND)
+    fired = [(line.split()[0], int(line.split()[-1])) for line in cell.lines(cell.leader)]
+    assert [key for key, _ in fired] == ["soon", "later"]
+    assert due is not None
+    assert fired[1][1] >= due
+
+
+def test_a_gate_holds_a_command_until_it_lets_it_go(cell: Cell) -> None:
+    """On the leader a kept command waits, with what follows in its stream; other machines do not wait."""
+    guarded, diary, follower = cell.number("guarded"), cell.number("diary"), cell.follower
+    first = cell.submit(follower, guarded, "write", ["keep this"])
+    second = cell.submit(follower, guarded, "write", ["then that"])
+    assert cell.value(follower, diary, "write", ["meanwhile"]) == 1
+    cell.run(SECOND // 10)
+    assert not first
+    assert not second
+    guard = Guarded.gates[-1]
+    guard.kept.pop(0)()
+    cell.leader.want_turn()
+    cell.until(lambda: first and second)
+    assert cell.lines(follower, "guarded") == ["keep this", "then that"]
+
+
+def test_a_gate_ends_with_its_leadership_and_its_stream_goes_on_elsewhere(cell: Cell) -> None:
+    """What a gate kept is decided anew under the next leader; the old gate is told that it is over."""
+    guarded, follower, leader = cell.number("guarded"), cell.follower, cell.leader
+    old = Guarded.gates[-1]
+    replies = cell.submit(follower, guarded, "write", ["keep this"])
+    cell.until(lambda: old.kept)
+    leader.node.core.transfer(follower.member, leader.now)
+    leader.want_turn()
+    cell.until(lambda: Guarded.gates[-1] is not old and Guarded.gates[-1].kept)
+    assert old.over
+    old.kept.pop()()
+    cell.run(SECOND // 10)
+    assert not replies
+    Guarded.gates[-1].kept.pop()()
+    cell.leader.want_turn()
+    cell.until(lambda: replies)
+    assert cell.lines(follower, "guarded") == ["keep this"]
+
+
+def test_an_expiry_waits_for_every_gate(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session is expired only when the gates have let it pass."""
+    monkeypatch.setattr(Guarded, "holds_expiries", True)
+    session = open_session(cell, cell.follower, 200)
+    guard = Guarded.gates[-1]
+    cell.until(lambda: guard.kept)
+    cell.run(SECOND)
+    assert session in cell.leader.node.host.sessions
+    guard.kept.pop()()
+    cell.leader.want_turn()
+    cell.until(lambda: session not in cell.leader.node.host.sessions)
+
+
+def test_a_snapshot_settles_commands_and_releases_reads() -> None:
+    """A replica that catches up by a snapshot learns that its commands were applied, without their answers, and its
+    waiting reads go on."""
+    cell = Cell(core={"retained": 0}, snapshot_slots=10, digest_every=1000)
+    diary, follower, leader = cell.number("diary"), cell.follower, cell.leader
+    for other in cell.running:
+        if other is not follower:
+            cell.world.network.cut(other.member, follower.member)
+    replies = cell.submit(follower, diary, "write", ["mine"])
+    cell.until(lambda: "mine" in cell.lines(leader))
+    for n in range(40):
+        cell.value(leader, diary, "write", [str(n)])
+    cell.run(SECOND // 10)
+    cell.world.network.mend()
+    seen: list[bool] = []
+    cell.until(lambda: follower.node.core.leader is not None, 10 * SECOND)
+    follower.node.barrier(seen.append, follower.now)
+    follower.want_turn()
+    cell.until(lambda: replies and seen, 10 * SECOND)
+    assert cell.world.watch.counts["snapshots installed"] >= 1
+    assert replies == [None]
+    assert seen == [True]
+    assert cell.lines(follower)[0] == "mine"
+
+
+def test_digests_are_compared_through_the_log() -> None:
+    """Every member reports its digest at the agreed slots, and nobody differs."""
+    cell = Cell(digest_every=8)
+    diary = cell.number("diary")
+    for n in range(30):
+        cell.value(cell.follower, diary, "write", [str(n)])
+    cell.run(SECOND)
+    assert cell.leader.node.host.divergence() is None
+
+
+def test_the_room_shrinks_with_what_is_under_way(cell: Cell) -> None:
+    """Whoever feeds a replica can see when to wait, and when there is room again."""
+    node: Node = cell.follower.node
+    room = node.room()
+    replies = cell.submit(cell.follower, cell.number("diary"), "write", ["x" * 1000])
+    assert node.room() <= room - 1000
+    cell.until(lambda: replies)
+    assert node.room() == room
