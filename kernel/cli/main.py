@@ -56,17 +56,20 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; returns the exit status."""
-    options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
-    except Complaint as complaint:
-        print(f"quorate: {complaint.what}", file=sys.stderr)
-        if complaint.advice:
-            print(f"  {complaint.advice}", file=sys.stderr)
-        return complaint.status
+        try:
+            options = parser().parse_args(arguments)
+            return int(options.run(options))
+        except Complaint as complaint:
+            print(f"quorate: {complaint.what}", file=sys.stderr)
+            if complaint.advice:
+                print(f"  {complaint.advice}", file=sys.stderr)
+            return complaint.status
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output went away: nothing to say to anybody, and the interpreter must not try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
