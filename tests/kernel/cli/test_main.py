@@ -75,7 +75,7 @@ def test_a_reader_that_goes_away_is_no_drama(words: list[str]) -> None:
     command = [sys.executable, "-P", "-m", "quorate.kernel.cli", *words]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stderr == ""
 
 
 def test_a_machine_that_is_not_installed_is_named(quorate: Any, tmp_path: Any) -> None:
