@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from quorate.kernel.paxos.messages import Kind, Value
 from quorate.kernel.testing.simulate import machines
 from quorate.kernel.testing.simulation import Failed, Settings, Simulation
 
@@ -21,7 +22,8 @@ def test_a_seed_gives_the_same_run_twice(seed: int) -> None:
 def test_a_seed_gives_the_same_run_in_another_process() -> None:
     """A run does not depend on the process: neither on hash seeds nor on addresses."""
     script = (
-        "from quorate.kernel.testing.simulate import machines; from quorate.kernel.testing.simulation import Simulation;"
+        "from quorate.kernel.testing.simulate import machines\n"
+        "from quorate.kernel.testing.simulation import Simulation\n"
         "print(Simulation(5, machines()).run().fingerprint)"
     )
     prints = set()
@@ -41,16 +43,10 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
 def test_a_failure_says_how_to_see_it_again() -> None:
     """What a broken promise raises has the seed, the settings, the command to replay and the end of the trace."""
     simulation = Simulation(Settings.draw(7), machines())
-    simulation.world.watch.values[3] = simulation.world.watch.values.get(3) or _other()
+    simulation.world.watch.values[3] = Value(Kind.COMMANDS, b"another")
     with pytest.raises(Failed) as caught:
         simulation.run()
     words = str(caught.value)
     assert "one value" in words
     assert "--seed 7 --trace" in words
     assert "starts run 1" in words
-
-
-def _other():  # type: ignore[no-untyped-def]
-    from quorate.kernel.paxos.messages import Kind, Value
-
-    return Value(Kind.COMMANDS, b"another")
