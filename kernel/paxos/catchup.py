@@ -29,7 +29,7 @@ class CatchUp:
         self._effects = effects
         self._source: MemberId | None = None
         self._teller: MemberId | None = None  # who last said that something is missing here
-        self._others_asked: MemberId | None = None  # the last of the others whose turn it was
+        self._turn: MemberId | None = None  # the last of the others whose turn it was
         self._due: int | None = None
         self._slot: Slot | None = None  # of the snapshot being fetched
         self._size = 0
@@ -41,6 +41,11 @@ class CatchUp:
     def due(self) -> int | None:
         """When the open question counts as unanswered; None if none is open."""
         return self._due
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is open, or a snapshot waits to be installed."""
+        return self._due is not None or self._installing
 
     def expects(self, slot: Slot) -> bool:
         """Whether the snapshot at `slot` has arrived whole and is still wanted."""
@@ -54,36 +59,40 @@ class CatchUp:
         """Slots up to `upto` are chosen; `source` should have them. Asks if they are not here, unless a question is
         open."""
         learner = self._learner
-        self._teller = source
         if upto > learner.target:
             learner.target = upto
-        if learner.chosen < upto and self._due is None and not self._installing:
+        if learner.chosen >= upto:
+            return
+        self._teller = source
+        if not self.busy:
             self._ask(source, Fetch(Slot(learner.chosen + 1), self._limit), now)
 
+    def ask_around(self, now: int) -> None:
+        """No leader is heard of: ask the next of the others whether it knows more, unless a question is open."""
+        if not self.busy:
+            self._ask_next(now)
+
     def answered(self, source: MemberId) -> None:
-        """A useful answer to a fetch came."""
+        """A fetch was answered, be it that the source knows no more."""
         if source == self._source and self._slot is None:
             self._due = None
 
     def tick(self, now: int) -> None:
-        """If the open question went unanswered, ask somebody else for the log: the teller, or the next of the others
-        (ids in order) if it was the teller that did not answer."""
+        """If the open question went unanswered, ask the next of the others for the log, as far as something is known
+        to be missing."""
         if self._due is None or now < self._due:
             return
+        chosen = self._learner.chosen
+        missing = self._learner.target if self._slot is None else self._slot
         self.abandon()
-        source = self._next_source()
-        if source is not None:
-            self._ask(source, Fetch(Slot(self._learner.chosen + 1), self._limit), now)
+        if missing > chosen:
+            self._ask_next(now)
 
-    def _next_source(self) -> MemberId | None:
-        silent = self._source
-        if self._teller is not None and self._teller != silent:
-            return self._teller
-        others = self._roster.others
-        later = [m for m in others if self._others_asked is not None and m > self._others_asked]
-        if others:
-            self._others_asked = (later or others)[0]
-        return self._others_asked
+    def installed(self, now: int) -> None:
+        """The snapshot is installed: go on above it, with the same source."""
+        self.abandon()
+        if self._source is not None:
+            self.missing(self._learner.target, self._source, now)
 
     def abandon(self) -> None:
         """Forget the question and the snapshot being fetched."""
@@ -93,7 +102,7 @@ class CatchUp:
 
     def on_compacted(self, sender: MemberId, message: Compacted, now: int) -> None:
         """The source has only a snapshot."""
-        if sender != self._source or self._slot is not None or message.size <= 0:
+        if sender != self._source or self._due is None or self._slot is not None or message.size <= 0:
             return
         if message.slot > self._learner.chosen:
             self._slot, self._size, self._offset = message.slot, message.size, 0
@@ -103,15 +112,27 @@ class CatchUp:
         """A piece of a snapshot."""
         if sender != self._source or message.slot != self._slot or message.offset != self._offset or self._installing:
             return
-        if not message.chunk or message.size != self._size or self._offset + len(message.chunk) > self._size:
+        end = self._offset + len(message.chunk)
+        if not message.chunk or message.size != self._size or end > self._size or message.slot <= self._learner.chosen:
             self.abandon()
             return
         self._effects.chunks.append(message)
-        self._offset += len(message.chunk)
+        self._offset = end
         if self._installing:
             self._due = None
         else:
             self._ask(sender, FetchSnapshot(message.slot, self._offset), now)
+
+    def _ask_next(self, now: int) -> None:
+        """Ask the teller; or, if it was the teller that did not answer, the next of the others in order of id."""
+        source = self._teller
+        if source is None or source == self._source:
+            others = [other for other in self._roster.others if other != source] or self._roster.others
+            if not others:
+                return
+            last = self._turn
+            self._turn = source = next((other for other in others if last is None or other > last), others[0])
+        self._ask(source, Fetch(Slot(self._learner.chosen + 1), self._limit), now)
 
     def _ask(self, source: MemberId, message: Message, now: int) -> None:
         self._source = source

@@ -42,7 +42,7 @@ def encode_change(change: Change) -> bytes:
 
 
 def decode_change(payload: bytes) -> Change:
-    """Raises MalformedChange."""
+    """The change that `payload` carries. Raises MalformedChange."""
     try:
         form, kind, member, role = _HEAD.unpack_from(payload)
         if form != _FORMAT:

@@ -2,15 +2,22 @@
 
 Theory of operation. A voter whose grant ran out waits a random moment and *canvasses*: it asks all voters whether
 they would promise. Only with a quorum of yes does it raise its ballot (durably) and prepare, so that a member behind
-a partial partition disturbs nobody, and only a member that is connected to a quorum can come to lead.
+a partial partition disturbs nobody, and only a member that is connected to a quorum can come to lead. A yes of a
+voter that is far ahead does not count yet: the candidate catches up first, so that the cell does not wait for it
+while it leads. A prepare that leads to nothing is given more time the next time, so that slow disks delay an election
+but do not prevent it.
 
-A voter helps no candidate while a grant of its own binds it (:mod:`.acceptor`), nor one that its configuration does
-not know, unless the candidate follows a newer configuration.
+A voter helps no candidate while a grant of its own binds it (:mod:`.acceptor`), itself included, nor one that its
+configuration does not know, unless the candidate follows a newer configuration.
+
+Who hears of no leader and may not campaign (a learner, a member that was removed or whose disk is damaged) asks the
+others in turn for what they know to be chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from .ballot import NO_BALLOT, Ballot, MemberId, Slot
 from .messages import Canvass, Canvassed, Prepare, Promise, Refused
@@ -19,6 +26,9 @@ from .parts import Parts
 from .proposer import Preparation, vote_parts
 from .quorum import Phase, is_quorum
 from .ready import Promised, Send
+
+_DOUBLINGS: Final = 4
+"""How often the time for a prepare is doubled at most."""
 
 
 class Election:
@@ -51,6 +61,7 @@ class Election:
         self._canvass: tuple[Ballot, set[MemberId]] | None = None
         self._preparation: Preparation | None = None
         self._own: int | None = None  # the record of our own promise, while it awaits the disk
+        self._vain = 0  # prepares in a row that led to nothing
 
     @property
     def canvassing(self) -> bool:
@@ -67,33 +78,38 @@ class Election:
         if ballot.round > self._round:
             self._round = ballot.round
 
+    def follow(self, ballot: Ballot, now: int) -> None:
+        """There is a leader: no campaign for at least a lease."""
+        self.note_round(ballot)
+        self._vain = 0
+        self.rest(now, max(now, self._acceptor.granted_until) + self._options.lease)
+
     # ---------------------------------------------------------------- the candidate
 
     def rest(self, now: int, until: int) -> None:
         """End any candidacy; no other before a random moment after `until`."""
         self._canvass = None
         self._preparation = None
-        spread = self._random.randrange(self._options.campaign_spread) if self._options.campaign_spread else 0
-        self.due = max(now, until) + spread if self.may_campaign() else NEVER
+        self.due = max(now, until) + self._random.randrange(self._options.campaign_spread + 1)
 
     def may_campaign(self) -> bool:
         """Whether this member votes, and is whole."""
         return self._acceptor.whole(self._learner.chosen) and self._roster.votes()
 
     def campaign(self, now: int) -> None:
-        """Our grant ran out, or the last try led to nothing: canvass."""
-        if not self.may_campaign():
-            self.due = NEVER
-            return
-        acceptor, roster = self._acceptor, self._roster
-        if acceptor.bound(NO_BALLOT._replace(member=roster.member), NO_BALLOT, now):
-            self.rest(now, max(acceptor.granted_until, acceptor.silent_until))
+        """Our grant ran out, or the last try led to nothing: canvass, or ask around."""
+        roster = self._roster
+        if self._bound(NO_BALLOT, now):
             return
         self._abdicate()
+        if not self.may_campaign():
+            self.rest(now, now + self._options.lease)
+            self._catchup.ask_around(now)
+            return
         self._preparation = None
         ballot = self._next_ballot()
         self._canvass = (ballot, {roster.member})
-        self._try_again_later(now)
+        self._wait(now, self._options.lease // 2)
         if is_quorum(Phase.PREPARE, {roster.member}, roster.voters):
             self.prepare(now, NO_BALLOT)
             return
@@ -104,7 +120,13 @@ class Election:
         """A voter's answer to our canvass."""
         self.note_round(message.promised)
         self._catchup.missing(message.chosen, sender, now)
-        if self._canvass is None or self._canvass[0] != message.ballot or not message.granted:
+        if self._canvass is None or self._canvass[0] != message.ballot:
+            return
+        if not message.granted:
+            if message.promised > message.ballot:
+                self.due = now  # with a higher ballot it might have been granted
+            return
+        if message.chosen > self._learner.chosen + self._options.window:
             return
         votes = self._canvass[1]
         votes.add(sender)
@@ -112,7 +134,9 @@ class Election:
             self.prepare(now, NO_BALLOT)
 
     def prepare(self, now: int, waiver: Ballot) -> None:
-        """Raise the ballot, durably, and ask for promises."""
+        """Raise the ballot, durably, and ask for promises; unless we are bound ourselves."""
+        if self._bound(waiver, now):
+            return
         self._abdicate()
         roster = self._roster
         ballot = self._next_ballot()
@@ -120,7 +144,8 @@ class Election:
         self._round = ballot.round
         self._canvass = None
         self._preparation = Preparation(ballot, Slot(self._learner.chosen + 1), roster.voters)
-        self._try_again_later(now)
+        self._wait(now, self._options.lease // 2 << min(self._vain, _DOUBLINGS))
+        self._vain += 1
         self._own = self._effects.record(Promised(ballot))
         message = Prepare(ballot, self._preparation.first, roster.configuration.number, waiver)
         self._effects.after.extend([Send(other, message) for other in roster.others if other in roster.voters])
@@ -133,6 +158,7 @@ class Election:
         preparation.promised(sender, message)
         if preparation.complete():
             self._preparation = None
+            self._vain = 0
             self.due = NEVER
             self._ascend(preparation, now)
 
@@ -148,24 +174,33 @@ class Election:
             promise = Promise(preparation.ballot, preparation.first, votes, chosen, self._learner.snapshot)
             self.on_promise(self._roster.member, promise, now)
 
+    def _bound(self, waiver: Ballot, now: int) -> bool:
+        """Whether a lease forbids us to stand; then we rest until it ends."""
+        acceptor = self._acceptor
+        if not acceptor.bound(Ballot(0, self._roster.member), waiver, now):
+            return False
+        self.rest(now, max(acceptor.granted_until, acceptor.silent_until))
+        return True
+
     def _next_ballot(self) -> Ballot:
         return Ballot(max(self._round, self._acceptor.promised.round) + 1, self._roster.member)
 
-    def _try_again_later(self, now: int) -> None:
-        self.due = now + self._options.lease // 2 + self._random.randrange(self._options.campaign_spread + 1)
+    def _wait(self, now: int, patience: int) -> None:
+        self.due = now + patience + self._random.randrange(self._options.campaign_spread + 1)
 
     # ---------------------------------------------------------------- the voter
 
     def on_canvass(self, sender: MemberId, message: Canvass, now: int) -> None:
         """Say whether we would promise."""
-        acceptor = self._acceptor
+        acceptor, learner = self._acceptor, self._learner
         granted = (
-            acceptor.whole(self._learner.chosen)
+            acceptor.whole(learner.chosen)
             and not self._roster.stranger(sender, message.configuration)
             and message.ballot > acceptor.promised
             and not acceptor.bound(message.ballot, NO_BALLOT, now)
         )
-        self._effects.send(sender, Canvassed(message.ballot, granted, acceptor.promised, self._learner.chosen))
+        self._effects.send(sender, Canvassed(message.ballot, granted, acceptor.promised, learner.chosen))
+        self._catchup.missing(message.chosen, sender, now)
 
     def on_prepare(self, sender: MemberId, message: Prepare, now: int) -> None:
         """Promise, and report our votes; or refuse."""

@@ -4,13 +4,20 @@ Theory of operation. A leader is followed if no higher ballot was promised or fo
 is chosen; of a slot up to there, our own vote in that leader's ballot is the chosen value, and anything else must be
 fetched. (That a slot is chosen may be heard from anybody, but only the leader of the vote's own ballot can vouch for
 the vote.)
+
+A member that lags far behind stops voting on slots far ahead of it, so that its votes do not fill its memory. It goes
+on to vote on the next slots after those it knows to be chosen: if its vote is needed, the leader's open slots are
+among them as soon as it has caught up.
+
+A vote for a slot known here to be chosen is given like any other, and written, because the leader counts it and the
+peers remember that this disk has shown it; but it is not kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from .ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
+from .ballot import NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
 from .election import Election
 from .messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Refused, Value, Yield
 from .parts import Parts
@@ -34,6 +41,8 @@ class Following:
         learned: Callable[[Slot, Value, int], None],
     ) -> None:
         self._lease = parts.options.lease
+        self._ahead = parts.options.ahead
+        self._window = parts.options.window
         self._effects = parts.effects
         self._acceptor = parts.acceptor
         self._learner = parts.learner
@@ -58,39 +67,53 @@ class Following:
             return False
         if ballot > self._ballot or self.leader != sender:
             self._abdicate()
-            self._election.note_round(ballot)
             self._ballot = ballot
             self._told = NO_SLOT
             self.leader = sender
-            self._election.rest(now, max(now, self._acceptor.granted_until) + self._lease)
+            self._election.follow(ballot, now)
         return True
 
     def on_heartbeat(self, sender: MemberId, message: Heartbeat, now: int) -> None:
         """Grant the lease."""
         if not self._follow(sender, message.ballot, now):
             return
-        acceptor = self._acceptor
-        if acceptor.intact:
-            acceptor.grant(message.ballot, now, self._lease)
-            self._election.rest(now, acceptor.granted_until)
+        if self._acceptor.intact:
+            self._acceptor.grant(message.ballot, now, self._lease)
             self._effects.send(sender, Beaten(message.ballot, message.sent, message.round, self._learner.chosen))
+        self._election.rest(now, now + self._lease)
         self._commit(sender, message.commit, now)
 
     def on_accept(self, sender: MemberId, message: Accept, now: int) -> None:
-        """Vote."""
+        """Vote, as far as there is room for votes above what is known to be chosen."""
         ballot = message.ballot
         if not self._follow(sender, ballot, now):
             return
-        acceptor, effects = self._acceptor, self._effects
+        acceptor, learner, effects = self._acceptor, self._learner, self._effects
         slot = message.first
-        chosen = self._learner.chosen
         for value in message.values:
-            if slot > chosen and acceptor.accept(ballot, slot, value):
+            if slot > learner.chosen:
+                if acceptor.size > self._ahead and slot > learner.chosen + self._window:
+                    break
+                if acceptor.accept(ballot, slot, value):
+                    effects.record(AcceptedValue(ballot, slot, value))
+            else:
+                assert learner.agrees(slot, value), f"slot {slot}: a second value for a chosen slot"
+                acceptor.confirm(ballot)
                 effects.record(AcceptedValue(ballot, slot, value))
             slot = Slot(slot + 1)
-        if acceptor.intact:
-            effects.after.append(Send(sender, Accepted(ballot, message.first, Slot(slot - 1))))
+        if acceptor.intact and slot > message.first:
+            self._say_accepted(sender, ballot, message.first, Slot(slot - 1))
         self._commit(sender, message.commit, now)
+
+    def _say_accepted(self, to: MemberId, ballot: Ballot, first: Slot, last: Slot) -> None:
+        """Votes that become durable together are reported together."""
+        after = self._effects.after
+        if after:
+            receiver, before = after[-1]
+            if receiver == to and type(before) is Accepted and before.ballot == ballot and before.last + 1 == first:
+                after[-1] = Send(to, Accepted(ballot, before.first, last))
+                return
+        after.append(Send(to, Accepted(ballot, first, last)))
 
     def on_commit(self, sender: MemberId, message: Commit, now: int) -> None:
         """More is chosen."""
@@ -100,17 +123,19 @@ class Following:
     def _commit(self, sender: MemberId, commit: Slot, now: int) -> None:
         if commit > self._told:
             self._told = commit
-        if self._learner.chosen < commit:
+        if self._learner.chosen < self._told:
             self.believe(now)
-            self._catchup.missing(commit, sender, now)
+            self._catchup.missing(self._told, sender, now)
 
     def believe(self, now: int) -> None:
-        """Learn, from our own votes, what was told to be chosen."""
-        learner, votes = self._learner, self._acceptor.votes
+        """Learn, from our own votes, what was told to be chosen, or was known so before damage tore the log."""
+        learner, votes, healed_at = self._learner, self._acceptor.votes, self._acceptor.healed_at
         while True:
             slot = Slot(learner.chosen + 1)
             vote = votes.get(slot)
-            if vote is None or not (vote.ballot == DECIDED or (slot <= self._told and vote.ballot == self._ballot)):
+            if vote is None:
+                return
+            if slot > healed_at and (slot > self._told or vote.ballot != self._ballot):
                 return
             learner.learn(slot, vote.value)
             if vote.value.kind is Kind.CONFIGURATION:

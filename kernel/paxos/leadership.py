@@ -2,7 +2,11 @@
 
 Theory of operation. With a quorum of promises the member heartbeats, catches up to the farthest chosen slot reported,
 proposes the open values and one no-op above them. When that no-op is chosen it *serves*: everything chosen before its
-ballot is applied. A leader that no quorum answers for a whole lease steps down.
+ballot is applied.
+
+It steps down when no quorum answers for a whole lease; when the others choose without it because its own disk does
+not come back; and when it is removed. In the last two cases it tells the others what is chosen and hands over to the
+one that is farthest, so that nobody waits for a lease to end.
 
 A CONFIGURATION value stops the line: nothing is proposed above it before it is chosen and handed out. A leader that
 proposed it goes on: no lower ballot can have used the new configuration, or phase 1 would have shown the change. A
@@ -14,15 +18,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from .ballot import Ballot, MemberId, Slot
+from .ballot import NO_SLOT, Ballot, MemberId, Slot
 from .configuration import encode_change
 from .lease import Lease
 from .messages import NOOP, Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Value, Yield
 from .parts import Parts
-from .proposer import Preparation, Proposer
-from .quorum import Change, ChangeKind, InvalidChange, changed
+from .proposer import Preparation, Proposer, value_parts
+from .quorum import Change, ChangeKind, InvalidChange, Phase, changed, is_quorum
 from .reads import OwedReads
 from .ready import AcceptedValue, Send
 
@@ -32,12 +36,25 @@ class _Transfer(NamedTuple):
     until: int
 
 
+class _OwnVote(NamedTuple):
+    """A vote of the leader's own acceptor that awaits the disk, `since` when."""
+
+    record: int
+    slot: Slot
+    since: int
+
+
+_STALLED: Final = 4
+"""How many leases a leader waits for its own disk when the others do not need it."""
+
+
 class Leadership:
     """What a leader knows and does under `ballot`. It ends by being dropped (see :meth:`end`).
 
     Args:
         preparation: the completed phase 1.
         learned: called when a CONFIGURATION value was learned, before anything else is done.
+        prepare_again: called when nobody who answers has what phase 1 showed to be chosen.
         step_down: called when this leadership is over by its own judgement.
     """
 
@@ -48,6 +65,7 @@ class Leadership:
         now: int,
         *,
         learned: Callable[[Slot, Value, int], None],
+        prepare_again: Callable[[int], None],
         step_down: Callable[[int], None],
     ) -> None:
         self._options = options = parts.options
@@ -57,6 +75,7 @@ class Leadership:
         self._learner = parts.learner
         self._catchup = parts.catchup
         self._learned = learned
+        self._prepare_again = prepare_again
         self._step_down = step_down
         assert preparation.ballot == self._acceptor.promised, "ascended under a ballot that is not our promise"
         self.ballot: Ballot = preparation.ballot
@@ -71,7 +90,9 @@ class Leadership:
         self._barrier: Slot | None = None
         self._open_change: Slot | None = None
         self._transfer: _Transfer | None = None
-        self._own: deque[tuple[int, Slot]] = deque()  # own votes that await the disk, by record number
+        self._own: deque[_OwnVote] = deque()
+        self._unsent: list[Value] = []  # proposed since the last flush
+        self._others = roster.others
         self._heartbeat_due = now
         self._commit_told = self._learner.chosen
         self._over = False
@@ -79,6 +100,7 @@ class Leadership:
     def begin(self, now: int) -> None:
         """Tell everybody, and take over."""
         self._heartbeat(now)
+        self._catchup.missing(self._base, self._source, now)
         self.take_over(now)
 
     def end(self) -> None:
@@ -91,16 +113,15 @@ class Leadership:
     # ---------------------------------------------------------------- taking over
 
     def take_over(self, now: int) -> None:
-        """Once everything reported as chosen is here: propose what is open, and a no-op of our own above it."""
+        """If everything reported as chosen is here: propose what is open, and a no-op of our own above it."""
         preparation, chosen = self._preparation, self._learner.chosen
         if preparation is None:
             return
         if chosen < self._base:
-            self._catchup.missing(self._base, self._source, now)
             return
         self._preparation = None
         self._catchup.abandon()
-        self._proposer = Proposer(self.ballot, chosen, self._roster.voters)
+        self._proposer = Proposer(self.ballot, chosen, self._roster.voters, 4 * self._options.heartbeat)
         self._commit_told = chosen
         self._recovering = deque(preparation.open_values(chosen))
         self._recovering.append(NOOP)
@@ -141,14 +162,26 @@ class Leadership:
         assert self._proposer is not None
         if self._open_change is not None or self._transfer is not None:
             raise InvalidChange("another change of membership or leadership is under way; try again when it is done")
-        changed(self._roster.configuration, change, self._proposer.next)
+        after = changed(self._roster.configuration, change, self._proposer.next)
         if change.kind is ChangeKind.PROMOTE:
-            behind = self._learner.chosen - self.progress.get(change.member.id, Slot(0))
-            if behind > 8 * self._options.window:
+            self._check_progress(change.member.id)
+        if change.kind in (ChangeKind.PROMOTE, ChangeKind.DEMOTE, ChangeKind.REMOVE):
+            answering = [voter for voter in after.voters() if self.lease.answered_recently(voter, now)]
+            if not is_quorum(Phase.ACCEPT, answering, after.voters()):
                 raise InvalidChange(
-                    f"member {change.member.id} is {behind} slots behind; promote it when it has caught up"
+                    f"of the voters {sorted(after.voters())} that would remain, only {sorted(answering)} answer: the "
+                    "cell would stop"
                 )
         return self._propose(Value(Kind.CONFIGURATION, encode_change(change)), now)
+
+    def _check_progress(self, member: MemberId) -> None:
+        """Whether a learner is near enough to vote."""
+        applied = self.progress.get(member)
+        if applied is None:
+            raise InvalidChange(f"member {member} has not been heard of; promote it when it has caught up")
+        behind = self._learner.chosen - applied
+        if behind > 8 * self._options.window:
+            raise InvalidChange(f"member {member} is {behind} slots behind; promote it when it has caught up")
 
     def _propose(self, value: Value, now: int) -> Slot:
         proposer = self._proposer
@@ -156,13 +189,10 @@ class Leadership:
         slot = proposer.propose(value, now)
         if value.kind is Kind.CONFIGURATION:
             self._open_change = slot
-        if self._acceptor.accept(self.ballot, slot, value):
-            number = self._effects.record(AcceptedValue(self.ballot, slot, value))
-        else:
-            number = self._effects.recorded
-        self._own.append((number, slot))
-        self._commit_told = chosen = self._learner.chosen
-        self._effects.broadcast(Accept(self.ballot, slot, (value,), chosen))
+        fresh = self._acceptor.accept(self.ballot, slot, value)
+        assert fresh, f"slot {slot}: proposed twice in ballot {self.ballot}"
+        self._own.append(_OwnVote(self._effects.record(AcceptedValue(self.ballot, slot, value)), slot, now))
+        self._unsent.append(value)
         return slot
 
     def on_accepted(self, sender: MemberId, message: Accepted, now: int) -> None:
@@ -175,8 +205,8 @@ class Leadership:
     def persisted(self, upto: int, now: int) -> None:
         """Records up to `upto` are durable: our own votes count."""
         own, member = self._own, self._roster.member
-        while own and own[0][0] <= upto:
-            _, slot = own.popleft()
+        while own and own[0].record <= upto:
+            slot = own.popleft().slot
             assert self._proposer is not None
             self._proposer.accepted(member, slot, slot)
             self._advance(now)
@@ -197,30 +227,36 @@ class Leadership:
         if self._barrier is not None and self._learner.chosen >= self._barrier:
             self._barrier = None
             self.serving = True
+            self._grant_reads(now)
+        if self._transfer is not None and not proposer.in_flight:
+            self._heartbeat_due = now  # the next answer shows whether the successor knows all
 
     def adopted(self) -> None:
-        """The roster changed: other voters decide now."""
-        self.lease.reconfigure(self._roster.voters)
+        """The roster changed: other voters decide now. Who was removed is told so."""
+        roster = self._roster
+        self.lease.reconfigure(roster.voters)
         if self._proposer is not None:
-            self._proposer.voters = self._roster.voters
-        members = self._roster.configuration.ids()
-        self.progress = {member: slot for member, slot in self.progress.items() if member in members}
+            self._proposer.voters = roster.voters
+        before, self._others = self._others, roster.others
+        for member in before:
+            if member not in roster.others:
+                self.progress.pop(member, None)
+                self._effects.send(member, Commit(self.ballot, self._learner.chosen))
 
-    def tell_commit(self) -> None:
-        """Before the effects are taken: the commit index travels in an Accept that leaves with them, if there is
-        one, and as a message of its own otherwise."""
+    def flush(self) -> None:
+        """Before the effects are taken: what was proposed since the last time leaves, and with it the commit index;
+        that leaves alone if nothing was proposed."""
         chosen = self._learner.chosen
-        if chosen <= self._commit_told:
-            return
-        self._commit_told = chosen
-        messages = self._effects.messages
-        carried = False
-        for i, (to, message) in enumerate(messages):
-            if type(message) is Accept:
-                messages[i] = Send(to, message._replace(commit=chosen))
-                carried = True
-        if not carried:
+        if self._unsent:
+            assert self._proposer is not None
+            values, self._unsent = self._unsent, []
+            slot = Slot(self._proposer.next - len(values))
+            for part in value_parts(values, self._options.promise_limit):
+                self._effects.broadcast(Accept(self.ballot, slot, part, chosen))
+                slot = Slot(slot + len(part))
+        elif chosen > self._commit_told:
             self._effects.broadcast(Commit(self.ballot, chosen))
+        self._commit_told = chosen
 
     # ---------------------------------------------------------------- staying
 
@@ -233,51 +269,59 @@ class Leadership:
         if now > self.lease.forlorn_at():
             self._step_down(now)
             return
+        own = self._own
+        if own and own[0].slot <= self._learner.chosen and now - own[0].since > _STALLED * self._options.lease:
+            self.hand_over(now)
+            self._step_down(now)
+            return
         if self._transfer is not None and now >= self._transfer.until:
             self._transfer = None
         if now >= self._heartbeat_due:
             self._heartbeat(now)
+            if self._preparation is not None and not self._catchup.busy:
+                self._prepare_again(now)
 
     def lease_left(self, now: int) -> int:
-        """Microseconds for which the lease surely runs and is not about to be given up."""
-        return self.lease.left(now) if self._transfer is None else 0
+        """Microseconds for which the lease surely runs, is not about to be given up, and is good for something: a
+        leader that does not serve yet may follow an old configuration, whose quorums exclude nobody."""
+        return self.lease.left(now) if self.serving and self._transfer is None else 0
 
     def _heartbeat(self, now: int) -> None:
         round_ = self.lease.send(now)
         self._acceptor.grant(self.ballot, now, self._options.lease)
         self._heartbeat_due = now + self._options.heartbeat
-        self._commit_told = chosen = self._learner.chosen
+        chosen = self._learner.chosen
+        if not self._unsent:
+            self._commit_told = chosen
         beat = Heartbeat(self.ballot, chosen, now, round_, self._roster.configuration.number)
         self._effects.messages[:0] = [Send(other, beat) for other in self._roster.others]
         self._grant_reads(now)
 
     def on_beaten(self, sender: MemberId, message: Beaten, now: int) -> None:
         """A member answered a heartbeat."""
-        if message.ballot != self.ballot:
+        if message.ballot != self.ballot or sender not in self._roster.others:
             return
         self.progress[sender] = message.applied
         self.lease.answer(sender, message.sent, message.round)
         self._grant_reads(now)
-        if self._proposer is not None and sender in self._roster.others:
-            self._send_again(sender, now)
+        if self._proposer is not None:
+            self._send_again(self._proposer, sender, now)
         if self._transfer is not None:
             self._try_transfer(now)
 
-    def _send_again(self, to: MemberId, now: int) -> None:
-        """What went out several heartbeats ago and `to` has not accepted was lost on the way."""
-        proposer = self._proposer
-        assert proposer is not None
-        for proposal in proposer.unanswered(to, now - 4 * self._options.heartbeat):
-            proposal.sent = now
+    def _send_again(self, proposer: Proposer, to: MemberId, now: int) -> None:
+        """What `to` has not accepted for several heartbeats was lost on the way."""
+        for proposal in proposer.lost(to, now):
             self._effects.send(to, Accept(self.ballot, proposal.slot, (proposal.value,), self._learner.chosen))
 
     # ---------------------------------------------------------------- reads
 
     def read(self, asker: MemberId, context: int, now: int) -> None:
         """Answer at once under the lease, else after a round of heartbeats, which begins now."""
-        if self.serving and self.lease_left(now) > 0:
+        if self.lease_left(now) > 0:
             self.reads.answer(asker, context, self._learner.chosen)
-        elif self.reads.wait(asker, context, self.lease):
+        else:
+            self.reads.wait(asker, context, self.lease.round + 1)
             self._heartbeat_due = min(self._heartbeat_due, now)
 
     def _grant_reads(self, now: int) -> None:
@@ -293,6 +337,7 @@ class Leadership:
         if self._open_change is not None:
             raise InvalidChange("a change of membership is under way; try again when it is done")
         self._transfer = _Transfer(to, now + self._options.lease)
+        self._heartbeat_due = now
         self._try_transfer(now)
 
     def _try_transfer(self, now: int) -> None:
@@ -300,6 +345,17 @@ class Leadership:
         assert transfer is not None
         assert proposer is not None
         chosen = self._learner.chosen
-        if not proposer.in_flight and self.progress.get(transfer.to, Slot(0)) >= chosen:
+        if not proposer.in_flight and self.progress.get(transfer.to, NO_SLOT) >= chosen:
             self._effects.send(transfer.to, Yield(self.ballot, chosen))
             self._step_down(now)
+
+    def hand_over(self, now: int) -> None:
+        """Before stepping down by our own will: the others learn what is chosen, and the one that is farthest may
+        lead at once."""
+        chosen = self._learner.chosen
+        self._effects.broadcast(Commit(self.ballot, chosen))
+        voters = sorted(self._roster.voters - {self._roster.member})
+        alive = [voter for voter in voters if self.lease.answered_recently(voter, now)]
+        if alive:
+            best = max(alive, key=lambda voter: self.progress.get(voter, NO_SLOT))
+            self._effects.send(best, Yield(self.ballot, chosen))

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from .ballot import Slot
 from .messages import Value
+from .options import SLOT_COST
 from .ready import Committed
 
 
 class Learner:
-    """`chosen` is the commit index: everything up to it was handed out. `target` is the highest commit index heard
-    of."""
+    """`chosen` is the commit index: everything up to it was handed out, or will be in the next Ready. `target` is the
+    highest commit index heard of. `snapshot` is the slot of the newest durable snapshot here (0: none), and
+    `snapshot_size` the bytes of its file."""
 
     __slots__ = (
-        "_bytes",
         "_oldest",
         "_retained",
+        "_size",
         "chosen",
         "committed",
         "snapshot",
@@ -36,14 +38,19 @@ class Learner:
         self.snapshot_size = size
         self._oldest = Slot(snapshot + 1)
         self._retained = retained
-        self._bytes = 0
+        self._size = 0
 
     def learn(self, slot: Slot, value: Value) -> None:
+        """`value` is chosen in `slot`, the next one."""
         assert slot == self.chosen + 1, f"slot {slot} learned after {self.chosen}: a hole in the log"
         self.values[slot] = value
-        self._bytes += len(value.payload)
+        self._size += len(value.payload) + SLOT_COST
         self.chosen = slot
         self.committed.append(Committed(slot, value))
+
+    def agrees(self, slot: Slot, value: Value) -> bool:
+        """Whether nothing else than `value` is known to be chosen in `slot`."""
+        return self.values.get(slot, value) == value
 
     def known(self, first: Slot, limit: int) -> tuple[Value, ...] | None:
         """Chosen values from `first` on, at least one and up to `limit` bytes; None if `first` is compacted away."""
@@ -59,15 +66,19 @@ class Learner:
         return tuple(values)
 
     def compact(self, slot: Slot, size: int) -> None:
-        """A durable snapshot at `slot` exists: keep at most `retained` bytes of values behind it."""
+        """A durable snapshot at `slot` exists: keep at most `retained` bytes of memory for values behind it."""
+        assert slot <= self.chosen, "a snapshot of what is not chosen"
         if slot <= self.snapshot:
             return
         self.snapshot, self.snapshot_size = slot, size
-        behind = self._bytes - sum(len(self.values[s].payload) for s in map(Slot, range(slot + 1, self.chosen + 1)))
+        values = self.values
+        behind = self._size - sum(
+            len(values[s].payload) + SLOT_COST for s in map(Slot, range(slot + 1, self.chosen + 1))
+        )
         while self._oldest <= slot and behind > self._retained:
-            value = self.values.pop(self._oldest)
-            self._bytes -= len(value.payload)
-            behind -= len(value.payload)
+            cost = len(values.pop(self._oldest).payload) + SLOT_COST
+            self._size -= cost
+            behind -= cost
             self._oldest = Slot(self._oldest + 1)
 
     def jump(self, slot: Slot, size: int) -> None:
@@ -77,6 +88,6 @@ class Learner:
         self.chosen = slot
         self.target = max(self.target, slot)
         self.values.clear()
-        self._bytes = 0
+        self._size = 0
         self._oldest = Slot(slot + 1)
         self.snapshot, self.snapshot_size = slot, size

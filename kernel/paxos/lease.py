@@ -3,13 +3,16 @@
 Theory of operation. The leader sends a heartbeat at its time s. An acceptor that answers has promised, from the
 moment the heartbeat *arrived*, to help no other member for D by its own clock. Arrival is after s, so by the leader's
 clock the promise runs at least until s + D / (1 + e), if clocks drift apart by at most a fraction e. The leader
-counts less: until s + D * (1 - e).
+counts less: until s + D * (1 - e), less one microsecond, by which a clock that shows whole ones may be behind.
 
 Each acceptor's newest answered s is kept; sorted from newest to oldest, the one at the quorum's place is a moment
 after which a whole quorum promised. The leader's own acceptor is one of them: it grants when the heartbeat is sent.
 
 A lease read is linearizable because another leader needs promises of a quorum, which meets the quorum of grants in an
 acceptor that keeps silent until the lease is over. Lease arithmetic never waits for a disk.
+
+When membership changes, the lease is counted anew by the quorums that decide from then on: what a quorum of an older
+configuration granted excludes nobody under the next but one.
 
 The same answers carry *rounds*: an answered round that began after a question proves leadership at the time of the
 question (read-index), without any assumption about clocks.
@@ -28,7 +31,7 @@ class Lease:
         self._member = member
         self._voters = voters
         self._length = length
-        self._counted = length - length * drift_ppm // 1_000_000
+        self._counted = length + -length * drift_ppm // 1_000_000 - 1
         self._sent: dict[MemberId, int] = {}
         self._rounds: dict[MemberId, int] = {}
         self._until = 0
@@ -36,7 +39,7 @@ class Lease:
         self.round = 0
 
     def reconfigure(self, voters: frozenset[MemberId]) -> None:
-        """Other voters: what the old ones granted counts only as far as it is a quorum of the new."""
+        """Other voters decide now."""
         self._voters = voters
         self._until = 0
         self._recount()
@@ -48,6 +51,7 @@ class Lease:
         return self.round
 
     def answer(self, member: MemberId, sent: int, round_: int) -> None:
+        """`member` granted the heartbeat of `round_`, sent at `sent`."""
         if sent > self._sent.get(member, -1):
             self._sent[member] = sent
         if round_ > self._rounds.get(member, 0):
@@ -60,7 +64,7 @@ class Lease:
         for stamp, member in stamps:
             votes.append(member)
             if is_quorum(Phase.ACCEPT, votes, self._voters):
-                self._until = max(self._until, stamp + self._counted)
+                self._until = stamp + self._counted
                 self._heard = max(self._heard, stamp)
                 return
 

@@ -13,10 +13,14 @@ class Options(NamedTuple):
     drift_ppm: int = 20_000  # how much faster one clock may run than another, in parts per million
     campaign_spread: int = 100_000  # a campaign starts up to this long after the lease ended, at random
     window: int = 8  # slots proposed and not yet chosen
-    fetch_limit: int = 1 << 20
-    promise_limit: int = 1 << 20
-    retained: int = 16 << 20  # bytes of chosen log kept in memory behind a snapshot for lagging members
+    fetch_limit: int = 1 << 20  # of chosen log in one answer
+    promise_limit: int = 1 << 20  # of values in one Promise or Accept, unless one value alone is larger
+    retained: int = 16 << 20  # of chosen log kept in memory behind a snapshot for lagging members
+    ahead: int = 64 << 20  # of votes kept in memory above the commit index by a member that lags
 
 
 NEVER: Final = 1 << 62
 """A due time that does not come."""
+
+SLOT_COST: Final = 256
+"""What a slot costs in memory besides its payload, in bytes: where memory is bounded, empty values are not free."""

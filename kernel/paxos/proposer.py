@@ -16,10 +16,25 @@ the current one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final, TypeVar
 
 from .ballot import Ballot, MemberId, Slot
 from .messages import NOOP, Promise, Value, Vote
 from .quorum import Phase, is_quorum
+
+_Item = TypeVar("_Item")
+_OVERHEAD: Final = 64
+"""What a vote takes on the wire besides its payload, generously."""
+
+
+class _Answer:
+    """One acceptor's promise, of which some parts may be missing."""
+
+    __slots__ = ("chosen", "parts")
+
+    def __init__(self, chosen: Slot) -> None:
+        self.chosen = chosen
+        self.parts: dict[int, tuple[Vote, ...]] = {}
 
 
 class Preparation:
@@ -29,28 +44,35 @@ class Preparation:
         self.ballot = ballot
         self.first = first
         self._voters = voters
-        self._parts: dict[tuple[MemberId, Slot, int], dict[int, tuple[Vote, ...]]] = {}
+        self._answers: dict[MemberId, _Answer] = {}
         self._whole: dict[MemberId, Slot] = {}
         self._best: dict[Slot, Vote] = {}
 
     def promised(self, member: MemberId, promise: Promise) -> None:
-        # A voter that is asked twice may answer differently cut: parts belong together only if they are of one answer.
-        parts = self._parts.setdefault((member, promise.chosen, promise.parts), {})
-        parts[promise.part] = promise.votes
-        if member not in self._whole and len(parts) == promise.parts:
+        """A promise, or a part of one, arrived.
+
+        An acceptor that was asked twice may know more to be chosen the second time, and then cuts its votes into
+        other parts. Parts are of one answer if they name the same commit index; an older answer is dropped.
+        """
+        if member in self._whole:
+            return
+        answer = self._answers.get(member)
+        if answer is None or answer.chosen < promise.chosen:
+            answer = self._answers[member] = _Answer(promise.chosen)
+        elif answer.chosen > promise.chosen:
+            return
+        answer.parts[promise.part] = promise.votes
+        if len(answer.parts) == promise.parts:
             self._whole[member] = promise.chosen
-            for votes in parts.values():
+            for votes in answer.parts.values():
                 for vote in votes:
                     best = self._best.get(vote.slot)
                     if best is None or vote.ballot > best.ballot:
                         self._best[vote.slot] = vote
 
     def complete(self) -> bool:
+        """Whether a quorum promised."""
         return is_quorum(Phase.PREPARE, self._whole, self._voters)
-
-    def missing(self) -> list[MemberId]:
-        """Voters whose promise is not (wholly) here."""
-        return sorted(self._voters - self._whole.keys())
 
     def base(self) -> tuple[Slot, MemberId]:
         """The farthest slot that a promiser knows to be chosen, and a member that knows it."""
@@ -58,14 +80,14 @@ class Preparation:
 
     def open_values(self, base: Slot) -> list[Value]:
         """The values that must be proposed in the slots after `base`, without holes."""
-        highest = max((slot for slot in self._best), default=base)
-        return [
-            self._best[slot].value if slot in self._best else NOOP for slot in map(Slot, range(base + 1, highest + 1))
-        ]
+        best = self._best
+        highest = max(best, default=base)
+        slots = map(Slot, range(base + 1, highest + 1))
+        return [best[slot].value if slot in best else NOOP for slot in slots]
 
 
 class Proposal:
-    """A slot in flight. `sent` is when it last went out."""
+    """A slot in flight since `sent`."""
 
     __slots__ = ("chosen", "sent", "slot", "value", "votes")
 
@@ -78,15 +100,19 @@ class Proposal:
 
 
 class Proposer:
-    """Phase 2 of one ballot. `next` is the slot that the next value gets."""
+    """Phase 2 of one ballot. `next` is the slot that the next value gets; `patience`: microseconds after which a
+    proposal that a member has not accepted counts as lost on the way to it."""
 
-    def __init__(self, ballot: Ballot, base: Slot, voters: frozenset[MemberId]) -> None:
+    def __init__(self, ballot: Ballot, base: Slot, voters: frozenset[MemberId], patience: int) -> None:
         self.ballot = ballot
         self.next = Slot(base + 1)
         self.voters = voters
         self.in_flight: dict[Slot, Proposal] = {}
+        self._patience = patience
+        self._retries: dict[MemberId, tuple[int, int]] = {}  # when to send again next, and the pause after that
 
     def propose(self, value: Value, now: int) -> Slot:
+        """`value` is in flight in the next slot."""
         slot = self.next
         self.next = Slot(slot + 1)
         self.in_flight[slot] = Proposal(slot, value, now)
@@ -95,6 +121,8 @@ class Proposer:
     def accepted(self, member: MemberId, first: Slot, last: Slot) -> None:
         """`member`'s votes for these slots, in this ballot, are durable."""
         in_flight = self.in_flight
+        if self._retries:
+            self._retries.pop(member, None)
         for slot in range(max(first, next(iter(in_flight), self.next)), min(last, self.next - 1) + 1):
             proposal = in_flight.get(Slot(slot))
             if proposal is not None and not proposal.chosen:
@@ -111,21 +139,39 @@ class Proposer:
             del in_flight[first.slot]
             yield first
 
-    def unanswered(self, member: MemberId, before: int) -> list[Proposal]:
-        """The proposals last sent before `before` that `member` has not accepted."""
-        return [p for p in self.in_flight.values() if member not in p.votes and p.sent < before]
+    def lost(self, member: MemberId, now: int) -> list[Proposal]:
+        """What must be sent to `member` once more. The pauses between double as long as it accepts nothing: it may
+        be slow rather than unreachable, and must not drown in repetitions."""
+        due, pause = self._retries.get(member, (0, self._patience))
+        if now < due:
+            return []
+        before = now - self._patience
+        lost = [p for p in self.in_flight.values() if p.sent <= before and member not in p.votes]
+        if lost:
+            self._retries[member] = (now + pause, min(2 * pause, 32 * self._patience))
+        return lost
 
 
 def vote_parts(votes: list[Vote], limit: int) -> list[tuple[Vote, ...]]:
     """`votes` in parts of about `limit` bytes, at least one part (which may be empty)."""
-    parts: list[tuple[Vote, ...]] = []
-    part: list[Vote] = []
-    room = limit
-    for vote in votes:
-        if part and len(vote.value.payload) > room:
-            parts.append(tuple(part))
-            part, room = [], limit
-        part.append(vote)
-        room -= len(vote.value.payload) + 64
-    parts.append(tuple(part))
+    return _parts(votes, [vote.value for vote in votes], limit) or [()]
+
+
+def value_parts(values: list[Value], limit: int) -> list[tuple[Value, ...]]:
+    """`values` in parts of about `limit` bytes."""
+    return _parts(values, values, limit)
+
+
+def _parts(items: list[_Item], values: list[Value], limit: int) -> list[tuple[_Item, ...]]:
+    """`items`, which carry `values`, in runs that are as long as `limit` allows, but not empty."""
+    parts: list[tuple[_Item, ...]] = []
+    start, room = 0, limit
+    for i, value in enumerate(values):
+        size = len(value.payload) + _OVERHEAD
+        if size > room and i > start:
+            parts.append(tuple(items[start:i]))
+            start, room = i, limit
+        room -= size
+    if start < len(items):
+        parts.append(tuple(items[start:]))
     return parts

@@ -3,25 +3,22 @@
 Theory of operation. A read is linearizable if it sees everything that was chosen when it began. The leader's commit
 index is such a bound once the leader serves (it has committed a value of its own ballot), if nobody else leads: that
 is sure while its lease runs, and otherwise when a quorum has answered a round of heartbeats that began after the read
-(Ongaro's thesis, section 6.4). Reads that wait share a round. A follower asks the leader for the index and answers
-the read when it has applied so far.
+(Ongaro's thesis, section 6.4). Reads that wait share a round.
+
+A follower gathers its reads into questions to the leader, one for all reads of a turn, and answers them when it has
+applied as far as the leader says. A question's number contains the run of the process that asks, so that an answer
+to a question of an earlier run, which bounds only reads that began before it, is never taken for a newer one's.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .ballot import MemberId, Slot
 from .effects import Effects
 from .lease import Lease
 from .messages import ReadGranted, ReadIndex
 from .ready import ReadResult
-
-
-class _Waiting(NamedTuple):
-    asker: MemberId
-    context: int
-    round: int
 
 
 class OwedReads:
@@ -32,26 +29,23 @@ class OwedReads:
     def __init__(self, member: MemberId, effects: Effects) -> None:
         self._member = member
         self._effects = effects
-        self._waiting: list[_Waiting] = []
+        self._waiting: dict[tuple[MemberId, int], int] = {}  # (asker, context) -> round, which never falls
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def wait(self, asker: MemberId, context: int, lease: Lease) -> bool:
-        """Let a read wait for the next round; False if somebody else waits for that already."""
-        shared = bool(self._waiting) and self._waiting[-1].round > lease.round
-        self._waiting.append(_Waiting(asker, context, lease.round + 1))
-        return not shared
+    def wait(self, asker: MemberId, context: int, round_: int) -> None:
+        """Let a read wait for `round_`, which has not begun; a repeated question waits for the first one's."""
+        self._waiting.setdefault((asker, context), round_)
 
     def grant(self, chosen: Slot, lease: Lease, held: bool) -> None:
         """Answer those whose round a quorum answered, and all if the lease is `held`."""
         waiting = self._waiting
-        granted = len(waiting) if held else 0
-        while granted < len(waiting) and lease.confirmed(waiting[granted].round):
-            granted += 1
-        for read in waiting[:granted]:
-            self.answer(read.asker, read.context, chosen)
-        del waiting[:granted]
+        for (asker, context), round_ in list(waiting.items()):
+            if not held and not lease.confirmed(round_):
+                return
+            del waiting[asker, context]
+            self.answer(asker, context, chosen)
 
     def answer(self, asker: MemberId, context: int, chosen: Slot) -> None:
         """One read may be answered as of `chosen`."""
@@ -62,44 +56,69 @@ class OwedReads:
 
     def give_up(self) -> None:
         """Leadership is lost: our own reads fail, the others will ask elsewhere."""
-        waiting, self._waiting = self._waiting, []
-        for read in waiting:
-            if read.asker == self._member:
-                self._effects.results.append(ReadResult(read.context, None))
+        waiting, self._waiting = self._waiting, {}
+        for asker, context in waiting:
+            if asker == self._member:
+                self._effects.results.append(ReadResult(context, None))
+
+
+_RUN: Final = 1 << 32
+
+
+class _Question(NamedTuple):
+    contexts: list[int]
+    asked: int
 
 
 class AskedReads:
-    """The follower's side: reads for which the leader was asked. `patience`: microseconds until it is asked again."""
+    """The follower's side. `incarnation`: of this run; `patience`: microseconds until an unanswered question is
+    repeated."""
 
-    __slots__ = ("_asked", "_effects", "_patience")
+    __slots__ = ("_effects", "_gathered", "_number", "_patience", "_questions", "_since")
 
-    def __init__(self, patience: int, effects: Effects) -> None:
-        self._patience = patience
+    def __init__(self, incarnation: int, patience: int, effects: Effects) -> None:
         self._effects = effects
-        self._asked: dict[int, int] = {}  # context -> when
+        self._patience = patience
+        self._number = incarnation % _RUN * _RUN
+        self._gathered: list[int] = []
+        self._since = 0
+        self._questions: dict[int, _Question] = {}
 
     def due(self) -> int | None:
-        """When an unanswered question is to be asked again; None if there is none."""
-        return min(self._asked.values()) + self._patience if self._asked else None
+        """When an unanswered question is to be repeated; None if there is none."""
+        if not self._questions:
+            return None
+        return min(question.asked for question in self._questions.values()) + self._patience
 
-    def ask(self, context: int, leader: MemberId, now: int) -> None:
-        """Ask `leader` on behalf of a read."""
-        self._asked[context] = now
-        self._effects.send(leader, ReadIndex(context))
+    def gather(self, context: int, now: int) -> None:
+        """A read wants to know how far it must wait."""
+        self._gathered.append(context)
+        self._since = now
 
-    def ask_again(self, leader: MemberId, now: int) -> None:
+    def ask(self, leader: MemberId | None) -> None:
+        """Before the effects are taken: one question for all reads gathered."""
+        if self._gathered and leader is not None:
+            self._number += 1
+            self._questions[self._number] = _Question(self._gathered, self._since)
+            self._gathered = []
+            self._effects.send(leader, ReadIndex(self._number))
+
+    def tick(self, leader: MemberId | None, now: int) -> None:
         """Repeat what went unanswered for too long."""
-        for context, asked in self._asked.items():
-            if now - asked >= self._patience:
-                self._asked[context] = now
-                self._effects.send(leader, ReadIndex(context))
+        for number, question in self._questions.items():
+            if leader is not None and now - question.asked >= self._patience:
+                self._questions[number] = question._replace(asked=now)
+                self._effects.send(leader, ReadIndex(number))
 
-    def granted(self, context: int, slot: Slot) -> None:
+    def granted(self, number: int, slot: Slot) -> None:
         """The leader answered."""
-        if self._asked.pop(context, None) is not None:
-            self._effects.results.append(ReadResult(context, slot))
+        question = self._questions.pop(number, None)
+        if question is not None:
+            self._effects.results.extend([ReadResult(context, slot) for context in question.contexts])
 
     def give_up(self) -> None:
         """The leader is lost: the reads fail."""
-        asked, self._asked = self._asked, {}
-        self._effects.results.extend(ReadResult(context, None) for context in asked)
+        questions, self._questions = self._questions, {}
+        gathered, self._gathered = self._gathered, []
+        failed = [context for question in questions.values() for context in question.contexts]
+        self._effects.results.extend([ReadResult(context, None) for context in failed + gathered])

@@ -90,20 +90,22 @@ class Replica:
         self.options = options
         used = incarnation > 1 or state.promised != NO_BALLOT
         silent = now + options.lease + options.lease * options.drift_ppm // 1_000_000 if used else now
-        values = {v.slot: v.value for v in state.votes if v.slot not in state.damaged}
-        healed_at = (
-            state.chosen if any(s not in values for s in range(state.snapshot + 1, state.chosen + 1)) else NO_SLOT
-        )
+        votes = [vote for vote in state.votes if vote.slot not in state.damaged]  # an older vote may have survived
+        values = {vote.slot: vote.value for vote in votes}
+        # a value that was learned as chosen was learned after all those below it
+        chosen = max([state.chosen, *(vote.slot for vote in votes if vote.ballot == DECIDED)])
+        whole = all(slot in values for slot in range(state.snapshot + 1, chosen + 1))
+        healed_at = NO_SLOT if whole else chosen
         self._roster = roster = Roster(member, state.configuration)
         self._effects = effects = Effects(roster)
-        self._acceptor = acceptor = Acceptor(state.promised, state.votes, silent, state.intact, healed_at)
+        self._acceptor = acceptor = Acceptor(state.promised, votes, silent, state.intact, healed_at)
         self._learner = learner = Learner(state.snapshot, state.snapshot_size, options.retained)
         self._catchup = catchup = CatchUp(4 * options.heartbeat, options.fetch_limit, roster, learner, effects)
         self._parts = parts = Parts(options, random, roster, effects, acceptor, learner, catchup)
         self._election = election = Election(parts, abdicate=self._abdicate, ascend=self._ascend)
         self._following = Following(parts, election, abdicate=self._abdicate, learned=self._changed)
         self._leadership: Leadership | None = None
-        self._asked = AskedReads(2 * options.heartbeat, effects)
+        self._asked = AskedReads(incarnation, 2 * options.heartbeat, effects)
         self._chosen_recorded = state.chosen
         self._takers: dict[type, Callable[[MemberId, Any, int], None]] = {
             m.Canvass: election.on_canvass,
@@ -125,7 +127,7 @@ class Replica:
             m.ReadIndex: self._on_read_index,
             m.ReadGranted: self._on_read_granted,
         }
-        self._recover(values, state.chosen)
+        self._recover(values, chosen)
         election.rest(now, silent)
 
     def _recover(self, values: dict[Slot, Value], upto: Slot) -> None:
@@ -154,9 +156,7 @@ class Replica:
         elif now >= self._election.due:
             self._election.campaign(now)
         self._catchup.tick(now)
-        due = self._asked.due()
-        if due is not None and now >= due and self.leader is not None:
-            self._asked.ask_again(self.leader, now)
+        self._asked.tick(self.leader, now)
 
     def next_tick(self) -> int:
         """The time at which :meth:`tick` has something to do if nothing arrives."""
@@ -201,7 +201,7 @@ class Replica:
         elif self.leader is None:
             self._effects.results.append(ReadResult(context, None))
         else:
-            self._asked.ask(context, self.leader, now)
+            self._asked.gather(context, now)
 
     def persisted(self, upto: int, now: int) -> None:
         """Every record up to number `upto` is durable. Only now does this member's own vote count."""
@@ -221,13 +221,13 @@ class Replica:
     def installed(self, slot: Slot, size: int, configuration: Configuration, now: int) -> None:
         """The fetched snapshot at `slot` is durable and restored into the machines: continue above it."""
         assert self.expects(slot), "a snapshot was installed that nobody waits for"
-        self._catchup.abandon()
         self._learner.jump(slot, size)
         self._acceptor.forget(slot)
         self._effects.record(KnownChosen(slot))
         self._chosen_recorded = slot
-        self._adopt(configuration)
+        self._adopt(configuration, now)
         self._following.believe(now)
+        self._catchup.installed(now)
         if self._leadership is not None:
             self._leadership.take_over(now)
 
@@ -241,7 +241,8 @@ class Replica:
         """Everything to be done since the last call; :data:`NOTHING` itself if nothing is."""
         learner, effects = self._learner, self._effects
         if self._leadership is not None:
-            self._leadership.tell_commit()
+            self._leadership.flush()
+        self._asked.ask(self.leader)
         if effects.records and learner.chosen > self._chosen_recorded:
             self._chosen_recorded = learner.chosen
             effects.record(KnownChosen(learner.chosen))
@@ -321,31 +322,47 @@ class Replica:
         self._abdicate()
         self._election.rest(now, now + self.options.lease // 2)
 
+    def _prepare_again(self, now: int) -> None:
+        self._election.prepare(now, NO_BALLOT)
+
     def _ascend(self, preparation: Preparation, now: int) -> None:
         """A quorum promised: nobody with a lower ballot can choose anything any more."""
         self._following.lead(preparation.ballot)
-        self._leadership = Leadership(self._parts, preparation, now, learned=self._changed, step_down=self._step_down)
+        self._leadership = Leadership(
+            self._parts,
+            preparation,
+            now,
+            learned=self._changed,
+            prepare_again=self._prepare_again,
+            step_down=self._step_down,
+        )
         self._leadership.begin(now)
 
-    def _adopt(self, configuration: Configuration) -> None:
-        self._roster.adopt(configuration)
-        if self._leadership is not None:
-            self._leadership.adopted()
-
     def _changed(self, slot: Slot, value: Value, now: int) -> None:
-        """A CONFIGURATION value was learned: it governs from here on, and the disk is told at once, so that a restart
-        does not go back to voters that may be gone."""
-        self._adopt(reconfigured(self.configuration, value.payload, slot))
+        """A CONFIGURATION value was learned. The disk is told at once, so that a restart does not go back to voters
+        that may be gone."""
         self._effects.record(KnownChosen(slot))
         self._chosen_recorded = slot
+        self._adopt(reconfigured(self.configuration, value.payload, slot), now)
+
+    def _adopt(self, configuration: Configuration, now: int) -> None:
+        """`configuration` governs from here on. What was begun under another one and does not serve yet begins anew:
+        its quorums are not those that decide now."""
+        if configuration == self.configuration:
+            return
+        self._roster.adopt(configuration)
         leadership, election = self._leadership, self._election
-        stands = election.preparing or election.canvassing
-        if (leadership is not None or stands) and not self._roster.votes():
-            self._step_down(now)
+        if leadership is not None:
+            leadership.adopted()
+        if not self._roster.votes():
+            if leadership is not None:
+                leadership.hand_over(now)
+            if leadership is not None or election.preparing or election.canvassing:
+                self._step_down(now)
         elif election.preparing or (leadership is not None and not leadership.serving):
             election.prepare(now, NO_BALLOT)
-        elif election.canvassing or (leadership is None and election.due == NEVER):
-            election.rest(now, now + self.options.lease)
+        elif election.canvassing:
+            election.rest(now, now)
 
     # ---------------------------------------------------------------- messages that concern more than one role
 
@@ -354,10 +371,11 @@ class Replica:
         election.note_round(message.promised)
         if message.ballot != ours or ours.member != self.member or message.promised <= ours:
             return
-        if self._leadership is not None:
+        if self._leadership is None:
+            if election.preparing:
+                election.rest(now, now)
+        elif self._leadership.lease.left(now) > 0:
             election.prepare(now, NO_BALLOT)
-        elif election.preparing:
-            election.rest(now, now)
 
     def _on_beaten(self, sender: MemberId, message: m.Beaten, now: int) -> None:
         if self._leadership is not None:
@@ -377,6 +395,7 @@ class Replica:
 
     def _on_chosen(self, sender: MemberId, message: m.Chosen, now: int) -> None:
         if self._leadership is not None and self._leadership.proposing:
+            self._catchup.answered(sender)
             return  # a late answer: what a leader does not know to be chosen it proposes itself
         learner = self._learner
         before = learner.chosen
@@ -385,7 +404,6 @@ class Replica:
             if slot == learner.chosen + 1:
                 vote = self._acceptor.votes.get(slot)
                 if vote is None or vote.value != value:
-                    self._acceptor.decide(slot, value)
                     self._effects.record(AcceptedValue(DECIDED, slot, value))
                 learner.learn(slot, value)
                 if value.kind is Kind.CONFIGURATION:
@@ -393,8 +411,9 @@ class Replica:
             slot = Slot(slot + 1)
         learner.target = max(learner.target, message.commit)
         self._following.believe(now)
-        if learner.chosen > before:
+        if learner.chosen > before or message.commit <= learner.chosen:
             self._catchup.answered(sender)
+        if learner.chosen > before:
             self._catchup.missing(learner.target, sender, now)
         if self._leadership is not None:
             self._leadership.take_over(now)

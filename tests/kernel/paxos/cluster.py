@@ -1,42 +1,36 @@
-"""A cell of consensus cores in memory: seeded time, network, disks and crashes, the invariants watched all along."""
+"""A cell of consensus cores in memory: seeded time, network, disks and crashes, the invariants watched all along.
+
+Watched: no slot is chosen with two values, nothing is applied out of order, no two members hold the lease at one
+instant, no ballot is used twice, no message claims what the disk of its sender does not hold, a member that lost
+votes gives none, and no read is answered with an index below what was applied anywhere before it began.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
 
-from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, MemberId, Slot
+from paxos_disk import Disk
+from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.configuration import reconfigured
-from quorate.kernel.paxos.messages import Kind, Message, Sender, SnapshotChunk, Value
+from quorate.kernel.paxos.messages import (
+    Accepted,
+    Beaten,
+    Kind,
+    Message,
+    Prepare,
+    Promise,
+    Sender,
+    SnapshotChunk,
+    Value,
+)
 from quorate.kernel.paxos.quorum import Change, Configuration, Member, Role
-from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised, Ready, Record
+from quorate.kernel.paxos.ready import NOTHING, Ready
 from quorate.kernel.paxos.replica import Options, Replica
 
-
-class Disk:
-    """What one member has written: durable records, and those still on their way."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        self.records: list[Record] = []
-        self.snapshot = Slot(0)
-        self.configuration = configuration
-        self.incarnation = 0
-
-    def state(self) -> DurableState:
-        """What a start on this disk recovers."""
-        promised, chosen = NO_BALLOT, self.snapshot
-        votes: dict[Slot, AcceptedValue] = {}
-        for record in self.records:
-            if isinstance(record, Promised):
-                promised = max(promised, record.ballot)
-            elif isinstance(record, AcceptedValue):
-                if record.ballot != DECIDED:
-                    promised = max(promised, record.ballot)
-                votes[record.slot] = record
-            else:
-                chosen = max(chosen, record.slot)
-        live = tuple(v for v in votes.values() if v.slot > self.snapshot)
-        return DurableState(promised, live, chosen, self.snapshot, self.configuration, snapshot_size=100)
+SNAPSHOT = 100
+PIECE = 40
 
 
 class Process:
@@ -45,8 +39,10 @@ class Process:
     def __init__(self, cluster: Cluster, member: MemberId, disk: Disk) -> None:
         self.cluster, self.member, self.disk = cluster, member, disk
         disk.incarnation += 1
+        self.incarnation = disk.incarnation
         self.alive = True
         self.paused_until = 0
+        self.woken_at = 0
         self.core = Replica(
             member, disk.incarnation, disk.state(), options=cluster.options, random=cluster.random, now=self.clock()
         )
@@ -54,8 +50,8 @@ class Process:
         self.applied = disk.snapshot
         self.writing = False
         self.waiting: list[Ready] = []
-        self.fetched = 0
-        self.reads: dict[int, tuple[int, Slot]] = {}
+        self.reads: dict[int, Slot] = {}
+        self.contexts = 0
 
     def clock(self) -> int:
         """This member's monotonic clock: its own rate, its own origin."""
@@ -73,24 +69,23 @@ class Process:
             for slot, value in ready.committed:
                 self.apply(slot, value)
             for context, index in ready.reads:
-                cluster.read_done(self, context, index)
+                self.answered(context, index)
             for to, fetch in ready.snapshot_requests:
-                data = b"s" * 100
-                chunk = SnapshotChunk(fetch.slot, fetch.offset, 100, data[fetch.offset : fetch.offset + 40])
-                if fetch.slot != self.disk.snapshot:
-                    chunk = SnapshotChunk(fetch.slot, fetch.offset, 0, b"")
-                cluster.post(self, to, chunk)
+                size = SNAPSHOT if fetch.slot == self.disk.snapshot else 0
+                piece = b"s" * max(0, min(PIECE, size - fetch.offset))
+                cluster.post(self, to, SnapshotChunk(fetch.slot, fetch.offset, size, piece))
             for chunk in ready.snapshot_chunks:
                 if chunk.offset + len(chunk.chunk) == chunk.size:
                     self.install(chunk.slot)
             if ready.records or ready.after:
                 self.waiting.append(ready)
-        if self.waiting and not self.writing:
+        if self.waiting and not self.writing and self.member not in cluster.stuck:
             self.writing = True
-            cluster.at(cluster.random.randrange(100, 3000), self.sync)
-        cluster.at_wake(self)
+            cluster.at(cluster.disk_time(), self.sync)
+        cluster.wake_for(self)
 
     def apply(self, slot: Slot, value: Value) -> None:
+        """A slot is chosen."""
         assert slot == self.applied + 1
         self.applied = slot
         known = self.cluster.log.setdefault(slot, value)
@@ -99,77 +94,105 @@ class Process:
             self.configuration = reconfigured(self.configuration, value.payload, slot)
         self.cluster.configurations[slot] = self.configuration
         if self.cluster.compact_every and slot % self.cluster.compact_every == 0:
-            self.compact(slot)
-
-    def compact(self, slot: Slot) -> None:
-        self.disk.snapshot, self.disk.configuration = slot, self.configuration
-        self.core.compacted(slot, 100)
+            self.disk.compact(slot, self.configuration)
+            self.core.compacted(slot, SNAPSHOT)
 
     def install(self, slot: Slot) -> None:
+        """A snapshot has arrived whole."""
         if not self.core.expects(slot):
             self.core.abandon_snapshot()
             return
         self.applied = slot
         self.configuration = self.cluster.configurations[slot]
-        self.disk.snapshot, self.disk.configuration = slot, self.configuration
-        self.core.installed(slot, 100, self.configuration, self.clock())
+        self.disk.compact(slot, self.configuration)
+        self.core.installed(slot, SNAPSHOT, self.configuration, self.clock())
 
     def sync(self) -> None:
         """A write reached the disk: everything appended when it began is durable."""
         if not self.alive:
             return
         self.writing = False
+        if self.member in self.cluster.stuck:
+            return
         batch, self.waiting = self.waiting, []
         for ready in batch:
-            self.disk.records += ready.records
+            for record in ready.records:
+                self.disk.write(record)
         for ready in batch:
             for to, message in ready.after:
                 self.cluster.post(self, to, message)
             self.core.persisted(ready.upto, self.clock())
         self.turn()
 
+    def read(self) -> None:
+        """Ask for an index that covers everything applied anywhere by now."""
+        self.contexts += 1
+        self.reads[self.contexts] = self.cluster.highest()
+        self.core.read(self.contexts, self.clock())
+        self.turn()
+
+    def answered(self, context: int, index: Slot | None) -> None:
+        """The answer to a read."""
+        bound = self.reads.pop(context)
+        if index is not None:
+            self.cluster.reads_answered += 1
+            assert index >= bound, f"seed {self.cluster.seed}: a read as of {index}, though {bound} was applied before"
+
 
 class Cluster:
     """A seeded world. `at(delay, call)` schedules; times in microseconds."""
 
-    def __init__(self, seed: int, size: int = 3, *, options: Options | None = None, compact_every: int = 0) -> None:
+    def __init__(
+        self, seed: int, size: int = 3, learners: int = 0, *, options: Options | None = None, compact_every: int = 0
+    ) -> None:
         self.random = Random(seed)
         self.seed = seed
-        self.options = options or Options(lease=400_000, window=4, retained=200)
+        self.options = options or Options(lease=400_000, window=4, retained=1500, ahead=3000)
         self.compact_every = compact_every
         self.now = 0
-        self.events: list[tuple[int, int, object]] = []
+        self.events: list[tuple[int, int, Callable[[], object]]] = []
         self.count = 0
         self.loss = self.duplicate = self.slow = 0.0
+        self.disk_times = (100, 3000)
+        self.stuck: set[MemberId] = set()
         self.cut: set[tuple[int, int]] = set()
         self.log: dict[Slot, Value] = {}
         self.configurations: dict[Slot, Configuration] = {}
+        self.ballots: dict[Ballot, int] = {}
+        self.reads_answered = 0
+        roles = [Role.VOTER] * size + [Role.LEARNER] * learners
         self.founding = Configuration(
-            Slot(0), tuple(Member(MemberId(i), Role.VOTER, f"tcp:{i}") for i in range(1, size + 1))
+            Slot(0), tuple(Member(MemberId(i + 1), role, f"tcp:{i + 1}") for i, role in enumerate(roles))
         )
         drift = self.options.drift_ppm / 1_000_000 / 2
-        self.rates = {i: 1 + self.random.uniform(-drift, drift) * 0.99 for i in range(1, 20)}
+        self.rates = {i: 1 + self.random.uniform(-drift, drift) * 0.99 for i in range(1, 40)}
         self.disks = {m.id: Disk(self.founding) for m in self.founding.members}
         self.running: dict[MemberId, Process] = {}
-        self.answers: dict[int, Slot | None] = {}
         for member in sorted(self.disks):
             self.start(member)
 
     # ---------------------------------------------------------------- the world
 
-    def at(self, delay: int, call: object) -> None:
+    def at(self, delay: int, call: Callable[[], object]) -> None:
+        """Have `call` happen in `delay`."""
         self.count += 1
         heappush(self.events, (self.now + delay, self.count, call))
 
-    def at_wake(self, process: Process) -> None:
+    def disk_time(self) -> int:
+        """How long a write takes."""
+        return self.random.randrange(*self.disk_times)
+
+    def wake_for(self, process: Process) -> None:
+        """Have a turn when the core's next tick is due, unless one comes before that anyway."""
         due = process.core.next_tick() - process.clock()
         if due < 1 << 40:
             wait = max(1, int(due / self.rates[process.member]) + 1)
-            if getattr(process, "wake", 0) <= self.now or process.wake > self.now + wait:  # type: ignore[attr-defined]
-                process.wake = self.now + wait  # type: ignore[attr-defined]
+            if process.woken_at <= self.now or process.woken_at > self.now + wait:
+                process.woken_at = self.now + wait
                 self.at(wait, lambda: self.wake(process))
 
     def wake(self, process: Process) -> None:
+        """A turn, if it can have one."""
         if process.alive:
             if process.paused_until > self.now:
                 self.at(process.paused_until - self.now, lambda: self.wake(process))
@@ -177,11 +200,16 @@ class Cluster:
             process.turn()
 
     def run(self, until: int) -> None:
+        """Let everything happen that is due by then."""
         while self.events and self.events[0][0] <= until:
             self.now, _, call = heappop(self.events)
-            call()  # type: ignore[operator]
+            call()
             self.check()
         self.now = until
+
+    def pass_time(self, duration: int) -> None:
+        """Let so much time pass."""
+        self.run(self.now + duration)
 
     def check(self) -> None:
         """No two members hold the lease at one instant."""
@@ -189,6 +217,14 @@ class Cluster:
         assert len(holders) <= 1, f"seed {self.seed}: members {holders} hold the lease at {self.now}"
 
     def post(self, sender: Process, to: MemberId, message: Message) -> None:
+        """A message leaves: watched, and then perhaps lost, doubled or delayed."""
+        assert sender.disk.supports(message, sender.member), f"seed {self.seed}: {message} is not backed by the disk"
+        if isinstance(message, Promise | Accepted | Beaten):
+            assert sender.disk.intact, f"seed {self.seed}: member {sender.member} lost votes and says {message}"
+        if isinstance(message, Prepare):
+            used = self.ballots.setdefault(message.ballot, sender.incarnation)
+            assert message.ballot.member == sender.member
+            assert used == sender.incarnation, f"seed {self.seed}: ballot {message.ballot} is used in two runs"
         random = self.random
         if (sender.member, to) in self.cut or random.random() < self.loss:
             return
@@ -197,9 +233,10 @@ class Cluster:
             delay = random.randrange(50, 500)
             if random.random() < self.slow:
                 delay = random.randrange(500, 300_000)
-            self.at(delay, lambda: self.deliver(Sender(sender.member, sender.disk.incarnation), to, message))
+            self.at(delay, lambda: self.deliver(Sender(sender.member, sender.incarnation), to, message))
 
     def deliver(self, sender: Sender, to: MemberId, message: Message) -> None:
+        """A message arrives."""
         process = self.running.get(to)
         if process is None or not process.alive:
             return
@@ -212,6 +249,7 @@ class Cluster:
     # ---------------------------------------------------------------- what a test does
 
     def start(self, member: MemberId) -> None:
+        """Begin a run."""
         process = self.running[member] = Process(self, member, self.disks[member])
         self.at(0, process.turn)
 
@@ -225,13 +263,16 @@ class Cluster:
         process = self.running[member]
         process.alive = False
         pending = [record for ready in process.waiting for record in ready.records]
-        process.disk.records += pending[: self.random.randrange(len(pending) + 1)]
+        for record in pending[: self.random.randrange(len(pending) + 1)]:
+            process.disk.write(record)
 
     def leader(self) -> Process | None:
+        """Who serves; the newest, if an old one has not noticed."""
         leading = [p for p in self.running.values() if p.alive and p.core.serving]
         return max(leading, key=lambda p: p.core.ballot, default=None)
 
     def propose(self, payload: bytes) -> bool:
+        """Propose, if somebody takes it."""
         leader = self.leader()
         if leader is None or leader.paused_until > self.now or not leader.core.can_propose():
             return False
@@ -240,18 +281,25 @@ class Cluster:
         return True
 
     def change(self, change: Change) -> None:
+        """Change membership; there is a leader."""
         leader = self.leader()
         assert leader is not None
         leader.core.reconfigure(change, leader.clock())
         leader.turn()
 
-    def read_done(self, process: Process, context: int, index: Slot | None) -> None:
-        self.answers[context] = index
+    def highest(self) -> Slot:
+        """The highest slot that was applied anywhere."""
+        return max(self.log, default=Slot(0))
 
     def heal(self) -> None:
+        """All faults end, and who was down starts."""
         self.loss = self.duplicate = self.slow = 0.0
+        self.disk_times = (100, 3000)
+        self.stuck.clear()
         self.cut.clear()
         for member, process in sorted(self.running.items()):
             process.paused_until = 0
             if not process.alive:
                 self.start(member)
+            else:
+                self.at(0, process.turn)

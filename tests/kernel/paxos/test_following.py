@@ -1,0 +1,163 @@
+"""Following a leader: votes, commits, grants."""
+
+from __future__ import annotations
+
+import pytest
+from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
+from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Fetch, Heartbeat, Kind, Value
+from quorate.kernel.paxos.ready import AcceptedValue
+from stage import Stage
+
+
+def value(text: str) -> Value:
+    return Value(Kind.COMMANDS, text.encode())
+
+
+def led(stage: Stage) -> Ballot:
+    stage.elect(1)
+    return stage.core(1).ballot
+
+
+def test_a_commit_is_believed_of_votes_of_that_very_ballot() -> None:
+    """An older vote in that slot may be for another value: it is fetched instead."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    stage.settle()
+    newer = Ballot(5, MemberId(3))
+    stage.withhold(lambda letter: isinstance(letter.message, Fetch))
+    stage.send(3, 2, Commit(newer, Slot(2)))
+    stage.settle()
+    assert stage.core(2).chosen == 1
+    (question,) = stage.sent(Fetch)
+    assert question.message == Fetch(Slot(2), stage.options.fetch_limit)
+
+
+def test_only_the_leader_of_the_ballot_can_vouch_for_a_vote() -> None:
+    """That a slot is chosen may be heard from anybody; with which value, not."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    stage.send(3, 2, Chosen(Slot(1), (), Slot(2)))
+    stage.settle()
+    assert stage.core(2).chosen == 1
+    stage.send(1, 2, Commit(ballot, Slot(2)))
+    assert stage.core(2).chosen == 2
+
+
+def test_votes_come_in_any_order_and_are_handed_out_in_order() -> None:
+    """A commit beyond a hole waits for the hole."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.withhold(lambda letter: isinstance(letter.message, Fetch))
+    stage.send(1, 2, Accept(ballot, Slot(3), (value("b"),), Slot(1)))
+    stage.send(1, 2, Commit(ballot, Slot(3)))
+    stage.settle()
+    assert stage.applied(2) == []
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    assert stage.applied(2) == ["a", "b"]
+
+
+def test_a_repeated_accept_is_written_once_and_answered_again() -> None:
+    """The first answer may have been lost."""
+    stage = Stage(3)
+    ballot = led(stage)
+    for _ in range(3):
+        stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    records = [record for ready in stage.actors[2].unwritten for record in ready.records]
+    assert sum(isinstance(record, AcceptedValue) for record in records) == 1
+    stage.actors[2].write()
+    assert len(list(stage.sent(Accepted))) == 3
+
+
+def test_votes_that_become_durable_together_are_reported_together() -> None:
+    """Accepts of one turn are answered by one message."""
+    stage = Stage(3)
+    ballot = led(stage)
+    core = stage.core(2)
+    for slot in (2, 3, 4, 6):
+        letter = Accept(ballot, Slot(slot), (value(str(slot)),), Slot(1))
+        core.receive(stage.sender(1), letter, stage.now)
+    ready = core.ready()
+    answers = [send.message for send in ready.after]
+    assert answers == [Accepted(ballot, Slot(2), Slot(4)), Accepted(ballot, Slot(6), Slot(6))]
+
+
+def test_a_vote_for_a_slot_known_to_be_chosen_is_written_like_any_other() -> None:
+    """A new leader proposes again what a member of its quorum has long applied. It counts that member's answer, and
+    peers remember that this disk has shown the vote and the ballot: both must survive a restart."""
+    stage = Stage(3)
+    led(stage)
+    stage.propose(1, "a")
+    stage.settle()
+    assert stage.core(2).chosen == 2
+    newer = Ballot(5, MemberId(3))
+    stage.send(3, 2, Accept(newer, Slot(2), (value("a"),), Slot(1)))
+    stage.settle()
+    assert stage.core(2).ballot == newer
+    assert stage.actors[2].disk.promised == newer
+    assert stage.actors[2].disk.votes[Slot(2)].ballot == newer
+    stage.restart(2)
+    assert stage.core(2).ballot == newer
+    assert stage.core(2).chosen >= 1
+
+
+def test_a_second_value_for_a_chosen_slot_stops_the_member() -> None:
+    """It cannot happen; if it does, this member does not take part."""
+    stage = Stage(3)
+    led(stage)
+    stage.propose(1, "a")
+    stage.settle()
+    with pytest.raises(AssertionError, match="a second value for a chosen slot"):
+        stage.send(3, 2, Accept(Ballot(5, MemberId(3)), Slot(2), (value("b"),), Slot(1)))
+
+
+def test_a_lagging_member_does_not_fill_its_memory_with_votes() -> None:
+    """Its log stands still while the cell goes on: votes far ahead are declined when they take too much; those next
+    to what it knows are always given, so that it can be counted on as soon as it has caught up."""
+    stage = Stage(3, ahead=10_000, window=4)
+    ballot = led(stage)
+    stage.withhold(lambda letter: isinstance(letter.message, Fetch))
+    for slot in range(10, 1000):
+        stage.send(1, 2, Accept(ballot, Slot(slot), (value("x" * 500),), Slot(slot - 1)))
+    stage.settle()
+    assert sum(len(vote.value.payload) for vote in stage.actors[2].disk.votes.values()) < 11_000
+    stage.withheld.clear()
+    stage.wire.clear()
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"), value("b"), value("c"), value("d"), value("e")), Slot(1)))
+    stage.actors[2].write()
+    assert [letter.message for letter in stage.sent(Accepted)][-1] == Accepted(ballot, Slot(2), Slot(5))
+
+
+def test_a_declined_vote_is_not_claimed() -> None:
+    """Nothing is said when nothing was accepted."""
+    stage = Stage(3, ahead=0, window=4)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    stage.actors[2].write()
+    stage.wire.clear()
+    stage.send(1, 2, Accept(ballot, Slot(6), (value("x"),), Slot(1)))
+    stage.actors[2].write()
+    assert not list(stage.sent(Accepted))
+
+
+def test_a_heartbeat_is_granted_from_its_arrival() -> None:
+    """By the follower's clock, whatever the leader's shows."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.now += 300_000
+    stage.send(1, 2, Heartbeat(ballot, Slot(1), 12345, 9, Slot(0)))
+    stage.settle()
+    assert stage.core(2).next_tick() >= stage.now + stage.options.lease
+
+
+def test_a_new_leader_is_followed_and_the_old_one_told() -> None:
+    """Whoever comes with a lower ballot learns of the higher one."""
+    stage = Stage(3)
+    old = led(stage)
+    stage.elect(3)
+    stage.lines.clear()
+    stage.send(1, 2, Heartbeat(old, Slot(1), 0, 1, Slot(0)))
+    stage.settle()
+    assert stage.core(2).leader == 3
+    assert stage.lines[-1] == f"2 -> 1 Refused ballot={old} promised={stage.core(3).ballot}"

@@ -1,0 +1,291 @@
+"""The core as a whole: what it says and does in small scenes, and what its driver may rely on.
+
+The scenes in ``transcripts`` are to be read; they are recorded anew by running ``stage.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
+from quorate.kernel.paxos.messages import Accept, Accepted, Commit, Heartbeat, Kind, Prepare, Sender, Value
+from quorate.kernel.paxos.quorum import ChangeKind, Configuration, InvalidChange, Member, Role
+from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised
+from quorate.kernel.paxos.replica import NotLeader, Options, Replica, Status
+from stage import TRANSCRIPTS, Stage, perform
+
+
+@pytest.mark.parametrize("path", sorted(TRANSCRIPTS.glob("*.txt")), ids=lambda path: path.stem)
+def test_transcript(path: Path) -> None:
+    """The scene plays as it is written."""
+    assert perform(path.read_text()) == path.read_text()
+
+
+def test_there_are_transcripts() -> None:
+    """The test above has something to compare."""
+    assert len(list(TRANSCRIPTS.glob("*.txt"))) >= 8
+
+
+def cell(voters: int = 3) -> Configuration:
+    return Configuration(Slot(0), tuple(Member(MemberId(i), Role.VOTER, f"tcp:{i}") for i in range(1, voters + 1)))
+
+
+def alone(state: DurableState | None = None, incarnation: int = 1) -> Replica:
+    """The core of a cell of one."""
+    state = state or DurableState(NO_BALLOT, (), Slot(0), Slot(0), cell(1))
+    return Replica(MemberId(1), incarnation, state, options=Options(), random=Random(1), now=0)
+
+
+# ---------------------------------------------------------------- the contract of Ready
+
+
+def test_nothing_to_do_is_nothing_itself() -> None:
+    """A driver may test for identity."""
+    core = alone()
+    assert core.ready() is NOTHING
+    assert core.next_tick() <= Options().campaign_spread
+
+
+def test_a_single_member_chooses_nothing_before_its_disk_has_it() -> None:
+    """Not even alone is a value committed in the step that hands it to the disk."""
+    core = alone()
+    core.tick(200_000)
+    ready = core.ready()
+    assert ready.records == (Promised(Ballot(1, MemberId(1))),)
+    core.persisted(ready.upto, 200_000)
+    ready = core.ready()
+    assert [type(record) for record in ready.records] == [AcceptedValue]
+    assert not ready.committed
+    assert not core.serving
+    core.persisted(ready.upto, 200_000)
+    assert core.serving
+    assert [slot for slot, _ in core.ready().committed] == [1]
+
+
+def test_promises_and_votes_wait_for_the_disk_and_heartbeats_do_not() -> None:
+    """Which field a message is in decides when it leaves."""
+    stage = Stage(3)
+    stage.elect(1)
+    core, ballot = stage.core(2), stage.core(1).ballot
+    core.receive(Sender(MemberId(1), 1), Heartbeat(ballot, Slot(1), 5, 9, Slot(0)), stage.now)
+    core.receive(Sender(MemberId(1), 1), Accept(ballot, Slot(2), (Value(Kind.COMMANDS, b"x"),), Slot(1)), stage.now)
+    core.receive(Sender(MemberId(1), 1), Prepare(Ballot(9, MemberId(1)), Slot(2), Slot(0)), stage.now)
+    ready = core.ready()
+    assert {type(send.message).__name__ for send in ready.messages} == {"Beaten"}
+    assert [type(send.message).__name__ for send in ready.after] == ["Accepted", "Promise"]
+    assert [type(record).__name__ for record in ready.records] == ["AcceptedValue", "Promised", "KnownChosen"]
+
+
+def test_ready_after_every_call_or_after_many_is_the_same() -> None:
+    """The driver chooses how often it asks."""
+    often, seldom = Stage(3), Stage(3)
+    for stage in (often, seldom):
+        stage.elect(1)
+        stage.stall(1)
+    for text in ("a", "b", "c"):
+        often.propose(1, text)
+    seldom.propose(1, "a", "b", "c")
+    for stage in (often, seldom):
+        stage.settle()
+    assert often.log == seldom.log
+    assert often.applied(3) == seldom.applied(3) == ["a", "b", "c"]
+
+
+def test_the_commit_index_is_recorded_along_with_other_records() -> None:
+    """So that a restart applies that far at once."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.propose(1, "a")
+    stage.settle()
+    stage.propose(1, "b")
+    stage.settle()
+    assert stage.actors[2].disk.chosen == 2
+    stage.restart(2)
+    assert stage.core(2).chosen == 2
+    assert stage.applied(2) == ["a", "b", "a"]
+
+
+# ---------------------------------------------------------------- starting
+
+
+def test_a_first_start_is_not_silent_and_a_later_one_is() -> None:
+    """Nothing can have been granted on a disk that was never used."""
+    assert alone().next_tick() <= 100_000
+    assert alone(incarnation=2).next_tick() >= 408_000
+    used = DurableState(Ballot(1, MemberId(1)), (), Slot(0), Slot(0), cell(1))
+    assert alone(used).next_tick() >= 408_000
+
+
+def test_a_value_learned_as_chosen_was_chosen_with_all_before_it() -> None:
+    """Though the commit index was not written again before the crash, it is known to be that far; and a single voter
+    does not wait for a vote that it need not write."""
+    value = Value(Kind.COMMANDS, b"x")
+    votes = (
+        AcceptedValue(Ballot(1, MemberId(2)), Slot(1), value),
+        AcceptedValue(DECIDED, Slot(2), value),
+        AcceptedValue(DECIDED, Slot(3), value),
+    )
+    core = alone(DurableState(Ballot(1, MemberId(2)), votes, Slot(0), Slot(0), cell(1)), incarnation=2)
+    assert core.chosen == 3
+    assert [slot for slot, _ in core.ready().committed] == [1, 2, 3]
+    now = 1_000_000
+    core.tick(now)
+    for _ in range(3):
+        core.persisted(core.ready().upto, now)
+    assert core.serving
+
+
+def test_an_older_vote_that_survived_in_a_damaged_slot_is_not_believed() -> None:
+    """The newest one is unreadable; the older may carry another value."""
+    value = Value(Kind.COMMANDS, b"x")
+    votes = tuple(AcceptedValue(Ballot(1, MemberId(2)), Slot(slot), value) for slot in (1, 2, 3))
+    state = DurableState(Ballot(2, MemberId(3)), votes, Slot(3), Slot(0), cell(), frozenset((Slot(2),)))
+    core = Replica(MemberId(1), 2, state, options=Options(), random=Random(1), now=0)
+    assert core.chosen == 1
+    core.receive(
+        Sender(MemberId(2), 1), Heartbeat(Ballot(1, MemberId(2)), Slot(3), 5, 1, Slot(0)), 1_000_000
+    )  # a late one, of a leader under whom it once voted
+    assert core.chosen == 1
+
+
+def test_a_configuration_below_the_commit_index_is_in_force_at_the_start() -> None:
+    """What the log says about membership counts as far as it is known to be chosen, and no farther."""
+    stage = Stage(3, learners=1)
+    stage.elect(1)
+    stage.pass_time(60)
+    stage.change(1, ChangeKind.PROMOTE, 4)
+    stage.settle()
+    stage.propose(1, "a")
+    stage.settle()
+    stage.propose(1, "b")
+    stage.settle()
+    stage.restart(2)
+    assert stage.core(2).configuration.voters() == {1, 2, 3, 4}
+
+
+def test_a_change_of_membership_is_written_down_when_it_is_learned() -> None:
+    """Not with the next record only: a restart would ask voters that may be gone."""
+    stage = Stage(3, learners=1)
+    stage.elect(1)
+    stage.change(1, ChangeKind.REMOVE, 4)
+    stage.settle()
+    assert stage.actors[2].disk.chosen == stage.core(2).chosen == 2
+
+
+def test_a_disk_without_its_votes_never_votes_again() -> None:
+    """It learns and says nothing that anybody could count."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.propose(1, "a")
+    stage.settle()
+    stage.crash(2)
+    stage.actors[2].disk.wipe()
+    stage.actors[2].applied.clear()
+    stage.actors[2].start()
+    assert stage.core(2).status is Status.RETIRED
+    stage.lines.clear()
+    stage.pass_time(1000)
+    stage.propose(1, "b")
+    stage.settle()
+    assert stage.applied(2) == ["a", "b"]
+    stage.crash(1)
+    stage.pass_time(2000)
+    assert stage.leaders() == []
+    said = {line.split()[3] for line in stage.lines if line.startswith("2 ->")}
+    assert said <= {"Fetch", "Canvassed"}
+    assert not any("granted=True" in line for line in stage.lines if line.startswith("2 ->"))
+
+
+# ---------------------------------------------------------------- the door
+
+
+def test_only_a_serving_leader_takes_values() -> None:
+    """The others say whom to ask."""
+    stage = Stage(3)
+    with pytest.raises(NotLeader, match="none is known"):
+        stage.propose(2, "a")
+    stage.elect(1)
+    with pytest.raises(NotLeader, match="member 1 may be") as refused:
+        stage.propose(2, "a")
+    assert refused.value.leader == 1
+    assert stage.core(2).can_propose() == 0
+    with pytest.raises(NotLeader):
+        stage.transfer(2, 3)
+
+
+def test_no_more_slots_are_in_flight_than_the_window_allows() -> None:
+    """Slots come back as they are chosen."""
+    stage = Stage(3, window=4)
+    stage.elect(1)
+    stage.stall(2)
+    stage.stall(3)
+    assert stage.core(1).can_propose() == 4
+    stage.propose(1, "a", "b", "c", "d")
+    assert stage.core(1).can_propose() == 0
+    with pytest.raises(AssertionError, match="beyond the window"):
+        stage.propose(1, "e")
+    stage.settle()
+    assert stage.core(1).can_propose() == 0
+    stage.resume(2)
+    stage.settle()
+    assert stage.core(1).can_propose() == 4
+
+
+def test_status_says_what_a_member_is() -> None:
+    """For whoever looks at the cell."""
+    stage = Stage(3, learners=1)
+    stage.elect(1)
+    assert [stage.core(m).status for m in (1, 2, 4)] == [Status.LEADER, Status.FOLLOWER, Status.LEARNER]
+    stage.isolate(3)
+    stage.stall(3)
+    stage.pass_time(1000)
+    assert stage.core(3).status is Status.CANVASSING
+    assert stage.core(1).answering(stage.now) == [1, 2, 4]
+    assert stage.core(2).answering(stage.now) == []
+    assert stage.core(1).progress() == {2: 1, 3: 1, 4: 1}
+    assert stage.core(2).progress() == {}
+
+
+def test_a_message_of_another_time_is_dropped() -> None:
+    """Whatever a member of an earlier life or a lower ballot says changes nothing here, and is answered at most with
+    what is promised."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.elect(2)
+    before = (stage.core(3).ballot, stage.core(3).leader, stage.core(3).chosen)
+    old = Ballot(1, MemberId(1))
+    stage.lines.clear()
+    for message in (
+        Heartbeat(old, Slot(99), 0, 1, Slot(0)),
+        Accept(old, Slot(50), (Value(Kind.COMMANDS, b"late"),), Slot(99)),
+        Commit(old, Slot(99)),
+        Prepare(old, Slot(1), Slot(0)),
+        Accepted(old, Slot(1), Slot(99)),
+    ):
+        stage.send(1, 3, message)
+    stage.settle()
+    assert (stage.core(3).ballot, stage.core(3).leader, stage.core(3).chosen) == before
+    assert {line.split()[3] for line in stage.lines if line.startswith("3 ->")} == {"Refused"}
+
+
+def test_a_ballot_of_somebody_else_is_nobodys() -> None:
+    """A leader speaks for its own ballot only."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.send(3, 2, Heartbeat(Ballot(9, MemberId(1)), Slot(1), 0, 1, Slot(0)))
+    stage.send(3, 2, Prepare(Ballot(9, MemberId(1)), Slot(1), Slot(0)))
+    stage.settle()
+    assert stage.core(2).leader == 1
+
+
+def test_invalid_changes_leave_the_log_alone() -> None:
+    """Refused before anything is proposed."""
+    stage = Stage(3)
+    stage.elect(1)
+    chosen = stage.core(1).chosen
+    with pytest.raises(InvalidChange):
+        stage.change(1, ChangeKind.REMOVE, 9)
+    stage.settle()
+    assert stage.core(1).chosen == chosen
