@@ -508,7 +508,7 @@ def test_failing_again_while_going_on_keeps_what_is_still_missed() -> None:
 
 
 def test_unloading_ends_what_belongs_to_the_machine(driver: Driver) -> None:
-    """Waits end without a result, timers and marks are gone, the number is never given again."""
+    """Waits end without a result, timers are gone, the number is never given again."""
     session = driver.open()
     _, ticket = driver.call("scrap", "wait", session=session, number=1)
     driver.call("scrap", "timer", "x", 500)
@@ -516,7 +516,6 @@ def test_unloading_ends_what_belongs_to_the_machine(driver: Driver) -> None:
     assert [change.what for change in driver.applied.changes] == ["unloaded"]
     assert driver.events(session) == [[1, "scrap", 2, [ticket, "machine-unloaded", "the machine scrap was unloaded"]]]
     assert driver.host.next_timer() is None
-    assert not [key for key in driver.host.marks if key[1] == 16]
     assert driver.call(16, "add", "k")[1][0] == "machine-missing"
     assert driver.call(PLUGINS, "load", "scrap", "scrap", 1) == [0, 18]
     assert driver.call("scrap", "add", "k") == [0, 1]
