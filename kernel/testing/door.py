@@ -298,7 +298,7 @@ class Connection:
         process = self._process
         if process is None or process.run is None or process.run is not self._run:
             return
-        process.arrives(partial(self._at_member, packet))
+        process.arrives(self._door.place, partial(self._at_member, packet))
 
     def _accept(self) -> None:
         """The member's system takes the connection, whether or not its process looks."""

@@ -124,7 +124,7 @@ class Process:
         """Whether its disk was good enough to vote when it started last."""
         self.fuse: Fuse | None = None
         self._world = world
-        self._inbox: list[Callable[[], None]] = []
+        self._inbox: dict[int, list[Callable[[], None]]] = {}  # by where it comes from
         self._wanted = False
         self._tick: Event | None = None
         self._snapshots = Snapshotting(self, world)
@@ -238,10 +238,12 @@ class Process:
         self._drain()
         if self.run is not None and self.run.written:
             self._report()
-        inbox, self._inbox = self._inbox, []
-        for arrival in inbox:
-            if self.stage is Stage.RUNNING:
-                arrival()
+        inbox, self._inbox = self._inbox, {}
+        sources = list(inbox)  # each has a connection of its own, and nobody knows which is read first
+        self._world.shuffle(sources)
+        for source in sources:
+            for arrival in inbox[source]:
+                self.arrives(source, arrival)
         self.want_turn()
 
     def probe(self, executed: Callable[[], None]) -> None:
@@ -267,20 +269,20 @@ class Process:
 
     # ---------------------------------------------------------------- turns
 
-    def arrives(self, arrival: Callable[[], None]) -> None:
-        """Something reached the process: taken in now, or when it goes on."""
+    def arrives(self, source: int, arrival: Callable[[], None]) -> None:
+        """Something reached the process from that place: taken in now, or when it goes on."""
         if self.stage is Stage.RUNNING:
             arrival()
             self.want_turn()
         elif self.stage is Stage.PAUSED:
-            self._inbox.append(arrival)
+            self._inbox.setdefault(source, []).append(arrival)
 
     def receive(self, packet: Packet) -> None:
         """A packet of another member."""
         run = self.run
         if run is None or packet.run != run.incarnation:
             return
-        self.arrives(partial(self._hear, packet))
+        self.arrives(packet.sender.member, partial(self._hear, packet))
 
     def _hear(self, packet: Packet) -> None:
         run = self.run

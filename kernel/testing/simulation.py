@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from ..machine import StateMachine
 from ..node import Options as NodeOptions
+from ..paxos.ballot import MemberId
 from ..paxos.replica import Options as CoreOptions
 from ..storage.memory import Crash
 from ..wire.native import Consistency
@@ -37,7 +38,11 @@ from .world import Options, World, endpoint
 DRIFT_PPM: Final = 20_000
 LOADED_WITHIN: Final = 5 * SECOND
 L1_WITHIN: Final = 3 * SECOND
+BACKLOG_SLOTS: Final = 300
+"""What may have piled up before healing and is executed first."""
 L2_WITHIN: Final = 6 * SECOND
+BUSY_PAUSE: Final = 0.06
+BUSY_TIMEOUT: Final = 8.0
 JOBS_END_WITHIN: Final = 40 * SECOND
 
 
@@ -45,7 +50,8 @@ class Settings(NamedTuple):
     """Everything about a run that is decided before it begins. Times in seconds unless said otherwise.
 
     `pause` lies between two operations of one job, of which each client has one for each machine, unless all ask at the
-    same times, every `beat` microseconds. `delay`: microseconds that a message takes at least. `faulty` is the least
+    same times, every `beat` microseconds. `busy` clients more do nothing but read and write one register, all the time,
+    and stay where they are: they see what is stale. `delay`: microseconds that a message takes at least. `faulty` is the least
     length of the safety phase.
     """
 
@@ -53,6 +59,7 @@ class Settings(NamedTuple):
     plan: Plan
     replicas: int = 3
     clients: int = 5
+    busy: int = 0
     operations: int = 200
     pause: float = 0.5
     beat: int = 0
@@ -94,12 +101,13 @@ class Settings(NamedTuple):
             plan,
             replicas=random.choice((3, 3, 5)),
             clients=clients,
+            busy=random.choice((0, 0, 3)),
             pause=clients * random.choice((0.1, 0.15, 0.2)),
             beat=int(random.choice((0, 0, 0.06, 0.1)) * clients * SECOND),
             delay=random.choice((150, 150, 1_000, 4_000)),
             keys=random.choice((1, 2, 3)),
             reads=random.choice((0.2, 0.4, 0.7)),
-            session_timeout=random.choice((2.0, 4.0)),
+            session_timeout=random.choice((2.0, 4.0, 8.0)),
             faulty=random.choice((6.0, 8.0, 12.0)),
             drift_ppm=DRIFT_PPM if Fault.DRIFT in plan.kinds else 0,
             options=options,
@@ -198,6 +206,10 @@ class Simulation:
         for _ in range(self.settings.clients):
             self._put_to_work(self._new_client())
         self._put_to_work(client)
+        for _ in range(self.settings.busy):
+            busy = self._new_client(BUSY_TIMEOUT)
+            busy.keys, busy.reads, busy.beat = 1, 0.7, 0
+            self._jobs.append(busy.door.spawn(JOBS["registers"](busy, BUSY_PAUSE)))
 
     async def _load(self, client: Client) -> None:
         session = await client.open()
@@ -249,13 +261,19 @@ class Simulation:
     def _updates(self) -> None:
         """L1: an update begun now at any member of the connected majority is executed there."""
         world, schedule = self.world, self.world.schedule
-        waiting: set[int] = set()
+        waiting: set[MemberId] = set()
         for process in world.processes.values():
             if process.stage is Stage.RUNNING and world.configuration().find(process.member) is not None:
                 waiting.add(process.member)
                 process.probe(partial(waiting.discard, process.member))
         begun = schedule.now
-        self._run_while(lambda: bool(waiting), L1_WITHIN, f"L1: updates begun at {begun} are not executed")
+        options = self.settings.options
+        backlog = BACKLOG_SLOTS * (2 * options.sync + 1_000) // options.core.window
+        self._run_while(
+            lambda: bool(waiting & world.configuration().ids()),
+            L1_WITHIN + backlog,
+            f"L1: updates begun at {begun} are not executed",
+        )
 
     def _judge(self) -> None:
         """Read everything once more, compare the members, and judge what clients saw."""
@@ -285,7 +303,7 @@ class Simulation:
 
     # ---------------------------------------------------------------- clients
 
-    def _new_client(self) -> Client:
+    def _new_client(self, timeout: float | None = None) -> Client:
         place, self._places = self._places, self._places + 1
         settings = self.settings
         client = Client(
@@ -294,7 +312,7 @@ class Simulation:
             self.clock(f"client {place}"),
             self.history,
             [endpoint(member) for member in self.world.processes],
-            {"timeout": settings.session_timeout, "grace": 3.0, "drift": DRIFT_PPM / 1_000_000},
+            {"timeout": timeout or settings.session_timeout, "grace": 3.0, "drift": DRIFT_PPM / 1_000_000},
         )
         client.keys, client.reads, client.beat = settings.keys, settings.reads, settings.beat
         self.clients.append(client)

@@ -42,7 +42,7 @@ class Snapshotting:
         run.snapshotting = True
         delay = self._world.snapshot_time()
         self._world.schedule.after(
-            delay, lambda: self._process.arrives(partial(self._write, run, slot, configuration, chunks))
+            delay, lambda: self._process.arrives(0, partial(self._write, run, slot, configuration, chunks))
         )
 
     def _write(self, run: Run, slot: Slot, configuration: Configuration, chunks: list[bytes]) -> None:

@@ -37,6 +37,7 @@ class Upkeep:
         self._sick: set[int] = set()
         self._healing: dict[int, int] = {}
         self._outside: dict[int, int] = {}
+        self._open = 0  # the highest slot in which a change was proposed
 
     def begin(self) -> None:
         """Look after the cell until the simulation is over."""
@@ -60,7 +61,7 @@ class Upkeep:
 
     def may_harm(self, member: int) -> bool:
         """Whether the disk of `member` may lose its memory: the others must hold everything, outvote it, and have on
-        their disks that this configuration is in force."""
+        their disks that this configuration is in force; and no change of it may be under way."""
         configuration = self._world.configuration()
         voters = configuration.voters()
         others = [
@@ -70,6 +71,7 @@ class Upkeep:
             member in voters
             and len(voters) >= 3
             and self.well
+            and self._world.watch.frontier >= self._open
             and all(self._world.watch.known.get(id(other.disk), 0) >= configuration.number for other in others)
         )
 
@@ -145,6 +147,7 @@ class Upkeep:
         except (InvalidChange, NotLeader) as error:
             self._world.trace(leader.member, "no %s of member %d: %s", kind.name.lower(), member.id, error)
             return False
+        self._open = max(self._open, slot)
         self._world.trace(leader.member, "proposes to %s member %d at slot %d", kind.name.lower(), member.id, slot)
         leader.want_turn()
         return True

@@ -183,6 +183,10 @@ class World:
         """How long a snapshot takes to be written."""
         return int((5 + 40 * self._chance.random()) * MILLISECOND)
 
+    def shuffle(self, places: list[int]) -> None:
+        """Put places into an order that nobody can foresee."""
+        self._chance.shuffle(places)
+
     def spare_moment(self) -> bool:
         """Whether the disk has nothing better to do for a moment."""
         return self._chance.random() < 0.1
