@@ -91,7 +91,7 @@ class Settings(NamedTuple):
         node = NodeOptions(
             batch=random.choice((100, 400, 1 << 20)),
             digest_every=random.choice((16, 64)),
-            snapshot_slots=random.choice((20, 60, 200)),
+            snapshot_slots=random.choice((20, 40, 100)),
         )
         sync = random.choice((150, 300, 2_000, 8_000))
         clients = random.randrange(3, 8)
@@ -101,14 +101,14 @@ class Settings(NamedTuple):
             plan,
             replicas=random.choice((3, 3, 5)),
             clients=clients,
-            busy=random.choice((0, 0, 3)),
+            busy=random.choice((0, 0, 0, 2)),
             pause=clients * random.choice((0.1, 0.15, 0.2)),
             beat=int(random.choice((0, 0, 0.06, 0.1)) * clients * SECOND),
             delay=random.choice((150, 150, 1_000, 4_000)),
             keys=random.choice((1, 2, 3)),
             reads=random.choice((0.2, 0.4, 0.7)),
             session_timeout=random.choice((2.0, 4.0, 8.0)),
-            faulty=random.choice((6.0, 8.0, 12.0)),
+            faulty=random.choice((5.0, 7.0, 10.0)) * (0.5 if plan.every < 1 else 1),
             drift_ppm=DRIFT_PPM if Fault.DRIFT in plan.kinds else 0,
             options=options,
         )
@@ -227,7 +227,7 @@ class Simulation:
         schedule, settings = self.world.schedule, self.settings
         self.nemesis.begin()
         begun = schedule.now
-        least, most = begun + int(settings.faulty * SECOND), begun + int(3 * settings.faulty * SECOND)
+        least, most = begun + int(settings.faulty * SECOND), begun + int(2 * settings.faulty * SECOND)
         while schedule.now < least or (self._done() < settings.operations and schedule.now < most):
             schedule.run_until(schedule.now + SECOND)
 
