@@ -27,6 +27,10 @@ class Effects:
         self.chunks: list[SnapshotChunk] = []
         self.recorded = 0
 
+    def __bool__(self) -> bool:
+        """Whether anything was gathered."""
+        return bool(self.messages or self.records or self.after or self.results or self.requests or self.chunks)
+
     def send(self, to: MemberId, message: Message) -> None:
         """Send now."""
         self.messages.append(Send(to, message))
@@ -43,9 +47,7 @@ class Effects:
 
     def take(self, committed: list[Committed]) -> Ready:
         """Everything gathered since the last call, and `committed`; NOTHING itself if that is nothing."""
-        if not (
-            self.messages or self.records or self.after or committed or self.results or self.requests or self.chunks
-        ):
+        if not (committed or self):
             return NOTHING
         ready = Ready(
             tuple(self.messages),

@@ -252,6 +252,12 @@ class Replica:
             self._acceptor.forget(learner.chosen)
         return effects.take(committed)
 
+    @property
+    def stirred(self) -> bool:
+        """Whether something was gathered since the last :meth:`ready`: many a vote changes nothing that anybody must be
+        told."""
+        return bool(self._effects or self._learner.committed)
+
     # ---------------------------------------------------------------- to look at
 
     @property

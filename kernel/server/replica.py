@@ -31,7 +31,7 @@ from ..machine import Origin, Plain, SessionId
 from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import Ballot, MemberId, Slot
-from ..paxos.messages import Beaten, Heartbeat, Sender
+from ..paxos.messages import Accepted, Beaten, Heartbeat, Sender
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Send
 from ..paxos.replica import NEVER, Replica, Status
@@ -289,7 +289,7 @@ class LiveReplica:
         self.node.receive(sender, message, self.clocks.monotonic())
         if isinstance(message, _NOW):
             self._turn()
-        else:
+        elif type(message) is not Accepted or self.core.stirred:
             self.turns.request()
 
     def condemned(self, refusal: TurnedAway) -> None:
@@ -303,7 +303,8 @@ class LiveReplica:
     def durable(self, upto: int) -> None:
         self._durable = upto
         self._release()
-        self.turns.request()
+        if self.core.stirred:
+            self.turns.request()
 
     def disk_full(self, reason: str | None) -> None:
         self.full = reason
