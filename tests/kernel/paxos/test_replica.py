@@ -93,6 +93,20 @@ def test_ready_after_every_call_or_after_many_is_the_same() -> None:
     assert often.applied(3) == seldom.applied(3) == ["a", "b", "c"]
 
 
+def test_a_vote_that_changes_nothing_does_not_stir() -> None:
+    """A driver may spare itself the turn, and must not when a vote decides."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.stall(1)
+    core = stage.core(1)
+    slot = core.propose(Value(Kind.COMMANDS, b"x"), stage.now)
+    core.ready()
+    assert not core.stirred
+    for member, decides in ((2, False), (3, True)):
+        core.receive(Sender(MemberId(member), 1), Accepted(core.ballot, slot, slot), stage.now)
+        assert core.stirred is decides
+
+
 def test_the_commit_index_is_recorded_along_with_other_records() -> None:
     """So that a restart applies that far at once."""
     stage = Stage(3)
