@@ -36,9 +36,13 @@ class AcceptedValue(NamedTuple):
 
 class KnownChosen(NamedTuple):
     """Journal record, never waited for: every slot up to `slot` was known to be chosen. A restart applies that far at
-    once, and damage at or below it can be healed from peers."""
+    once, and damage at or below it can be healed from peers.
+
+    `installed`: it is known from a peer's snapshot at `slot`, not slot by slot. Votes recorded before may then be for
+    values that were not chosen, and say nothing if that snapshot is lost."""
 
     slot: Slot
+    installed: bool = False
 
 
 Record = Promised | AcceptedValue | KnownChosen

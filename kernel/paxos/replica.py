@@ -223,7 +223,7 @@ class Replica:
         assert self.expects(slot), "a snapshot was installed that nobody waits for"
         self._learner.jump(slot, size)
         self._acceptor.forget(slot)
-        self._effects.record(KnownChosen(slot))
+        self._effects.record(KnownChosen(slot, installed=True))
         self._chosen_recorded = slot
         self._adopt(configuration, now)
         self._following.believe(now)

@@ -72,6 +72,7 @@ from .layout import (
     BATCH_SIZE,
     CHOSEN,
     ENTRY,
+    INSTALLED,
     PAGE,
     PROMISED,
     TRAILER,
@@ -194,7 +195,7 @@ class Journal:
                 if ballot > self._promised:
                     self._promised = ballot
             else:
-                table.append(ENTRY.pack(CHOSEN, 0, 0, record.slot, 0, 0, 0))
+                table.append(ENTRY.pack(CHOSEN, INSTALLED if record.installed else 0, 0, record.slot, 0, 0, 0))
                 if record.slot > self._chosen:
                     self._chosen = record.slot
         self.last += len(records)

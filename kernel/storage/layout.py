@@ -155,6 +155,8 @@ ENTRY: Final = struct.Struct(">BBxxIQQII")  # type, kind, payload length, slot, 
 PROMISED: Final = 1
 ACCEPTED: Final = 2
 CHOSEN: Final = 3
+INSTALLED: Final = 1
+"""The kind of a CHOSEN record that a snapshot from a peer gave; 0 otherwise."""
 
 
 class BatchHeader(NamedTuple):

@@ -304,14 +304,15 @@ def conclude(read: Journaled, configuration: Configuration, snapshot_size: int) 
     """What the core is told of a journal.
 
     A slot that was known chosen and has no vote, though nothing is damaged (a snapshot above it became unreadable),
-    only means that the commit index is not to be believed beyond it: it was never voted on here.
+    only means that the commit index is not to be believed beyond it: it was never voted on here. And if the snapshot
+    that a peer gave is lost, the votes below it may be for values that were not chosen (see `Replay.chosen`).
     """
     replay = read.replay
     standing = replay.standing
     votes = tuple(replay.votes[slot] for slot in sorted(replay.votes) if slot > replay.snapshot)
-    intact = not standing.untrusted and replay.open_gap is None and all(slot <= standing.chosen for slot in replay.lost)
-    damaged = {slot for slot in replay.lost if slot <= standing.chosen}
-    chosen = standing.chosen
+    chosen = replay.chosen
+    intact = not standing.untrusted and replay.open_gap is None and all(slot <= chosen for slot in replay.lost)
+    damaged = {slot for slot in replay.lost if slot <= chosen}
     expected = replay.snapshot + 1
     while expected <= chosen and (expected in replay.votes or expected in damaged):
         expected += 1
@@ -327,7 +328,7 @@ def conclude(read: Journaled, configuration: Configuration, snapshot_size: int) 
 
 def _not_intact(directory: str, read: Journaled) -> str:
     replay = read.replay
-    beyond = frozenset(slot for slot in replay.lost if slot > replay.standing.chosen)
+    beyond = frozenset(slot for slot in replay.lost if slot > replay.chosen)
     if replay.open_gap is not None:
         why = f"the promise may be lost with what is damaged at {replay.open_gap}"
     elif beyond:

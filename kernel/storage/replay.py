@@ -17,7 +17,7 @@ from ..paxos.ballot import Ballot, MemberId, Slot
 from ..paxos.messages import Value
 from ..paxos.ready import AcceptedValue
 from .errors import NewerFormat
-from .layout import ACCEPTED, CHOSEN, Standing
+from .layout import ACCEPTED, CHOSEN, INSTALLED, Standing
 from .reading import KINDS, Entry
 
 
@@ -31,12 +31,20 @@ class Replay:
         self.standing = Standing(chosen=snapshot)
         self.open_gap: str | None = None  # where a gap is that nothing behind it was read of
         self._gap_from = snapshot
+        self._told = snapshot
+        self._proven: Slot | None = None
+
+    @property
+    def chosen(self) -> Slot:
+        """How far the votes are known to be those that were chosen: the commit index, or less if it came with a peer's
+        snapshot that is not there any more."""
+        return self.standing.chosen if self._proven is None else min(self._proven, self.standing.chosen)
 
     def gap(self, where: str) -> None:
         """Batches are missing or unreadable here."""
         if self.open_gap is None:
             self.open_gap = where
-            self._gap_from = self.standing.chosen
+            self._gap_from = self.chosen
 
     def reach(self, standing: Standing) -> None:
         """A header says where the acceptor stood at, or after, this point."""
@@ -60,7 +68,11 @@ class Replay:
         """The records of one batch, whose header was given to :meth:`reach`; a payload that cannot be read is None."""
         votes, lost, snapshot = self.votes, self.lost, self.snapshot
         for (type_, kind, _, slot, round_, member, _), payload in zip(entries, payloads, strict=True):
-            if type_ != ACCEPTED or slot <= snapshot:
+            if slot <= snapshot:
+                continue
+            if type_ != ACCEPTED:
+                if type_ == CHOSEN:
+                    self._choose(Slot(slot), kind)
                 continue
             key = Slot(slot)
             if payload is None:
@@ -73,6 +85,13 @@ class Replay:
             votes[key] = AcceptedValue(Ballot(round_, MemberId(member)), key, Value(KINDS[kind], payload))
             if lost:
                 lost.pop(key, None)
+
+    def _choose(self, slot: Slot, kind: int) -> None:
+        if kind == INSTALLED:
+            if self._proven is None:
+                self._proven = self._told
+        elif slot > self._told:
+            self._told = slot
 
     def _lose(self, slot: Slot, where: str) -> None:
         if slot > self.snapshot:
@@ -87,5 +106,5 @@ def describe(entry: Entry) -> str:
         name = KINDS[kind].name.lower() if kind in KINDS else f"kind {kind}"
         return f"accepted slot {slot} ballot {round_}.{member} {name} {size} bytes"
     if type_ == CHOSEN:
-        return f"chosen up to {slot}"
+        return f"chosen up to {slot}" + (", by a snapshot from a peer" if kind == INSTALLED else "")
     return f"promised ballot {round_}.{member}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.storage.errors import NewerFormat
-from quorate.kernel.storage.layout import ACCEPTED, CHOSEN, PROMISED, Standing
+from quorate.kernel.storage.layout import ACCEPTED, CHOSEN, INSTALLED, PROMISED, Standing
 from quorate.kernel.storage.reading import Entry
 from quorate.kernel.storage.replay import Replay, describe
 
@@ -49,6 +49,20 @@ def test_a_gap_takes_what_may_have_been_voted_in_it() -> None:
     assert replay.open_gap is None
     voted(replay, 10, chosen=12)
     assert Slot(10) not in replay.lost
+
+
+def test_below_a_lost_snapshot_from_a_peer_nothing_is_known_to_be_chosen() -> None:
+    """A vote recorded before a snapshot was installed may be for a value that was not chosen."""
+    told, installed = (CHOSEN, 0, 0, 3, 0, 0, 0), (CHOSEN, INSTALLED, 0, 40, 0, 0, 0)
+    for snapshot, chosen in ((0, 3), (40, 45)):
+        replay = Replay(Slot(snapshot))
+        voted(replay, 1, 2, 3, 4, chosen=3)
+        replay.records([told], [None], "here")
+        replay.reach(at(1, 40, 40))
+        replay.records([installed], [None], "here")
+        voted(replay, *range(41, 46), chosen=45)
+        replay.records([(CHOSEN, 0, 0, 45, 0, 0, 0)], [None], "here")
+        assert replay.chosen == chosen
 
 
 def test_what_is_in_the_snapshot_is_not_missed() -> None:
