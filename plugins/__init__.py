@@ -2,4 +2,4 @@
 
 ``machine.py`` is the replicated state machine (pure, deterministic, no I/O), ``front.py`` where there is one a port
 that speaks a foreign protocol, ``client.py`` the typed calls that recipes stand on. Plugins know the kernel; the
-kernel knows no plugin. """
+kernel knows no plugin."""

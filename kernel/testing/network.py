@@ -27,8 +27,8 @@ RETRY_MAX: Final = 3_200 * MILLISECOND
 class Weather(NamedTuple):
     """What links do to packets. Times in microseconds, the rest are probabilities.
 
-    `uneven`: some links lose much more than `loss`, others nothing. `ordered`: no datagram overtakes another of the same
-    link. `stray`: a datagram takes up to `stray_us` longer, so that it arrives when nobody expects it any more.
+    `uneven`: some links lose much more than `loss`, others nothing. `ordered`: no datagram overtakes another of the
+    same link. `stray`: a datagram takes up to `stray_us` longer, so that it arrives when nobody expects it any more.
     """
 
     delay: int = 150

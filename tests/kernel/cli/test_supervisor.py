@@ -83,7 +83,7 @@ def test_signals_end_it_however_often_they_come(new_cell: Any) -> None:
         cell = new_cell("--replicas", "3")
         cell.process.send_signal(number)
         cell.process.send_signal(number)
-        assert cell.process.wait(20) == 0
+        assert cell.process.wait(60) == 0
         assert not any(alive(each["pid"]) for each in cell.facts["replicas"])
         assert "Error" not in cell.log.read_text()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections.abc import Hashable, Sequence
 
 import pytest
@@ -202,15 +201,9 @@ def run_register(count: int, clients: int, seed: int, stale: bool = False) -> li
     return made
 
 
-def test_long_history_is_judged_quickly() -> None:
-    """5,000 operations on one register by ten clients take well under half a second."""
-    operations = run_register(5000, 10, 1)
-    took = []
-    for _ in range(3):
-        began = time.process_time()  # the process's clock, so that a busy machine does not fail the test
-        assert linearizable(operations, Register())
-        took.append(time.process_time() - began)
-    assert min(took) < 0.5
+def test_long_history_is_judged_in_few_steps() -> None:
+    """5,000 operations on one register by ten clients: a search that grows with their number, not with their orders."""
+    assert linearizable(run_register(5000, 10, 1), Register(), steps=400_000)
 
 
 def test_one_stale_read_among_thousands_is_found() -> None:
