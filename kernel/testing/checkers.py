@@ -80,6 +80,7 @@ class Watch:
         self._positions: dict[int, int] = {}
         self._states: dict[int, tuple[int, int]] = {}
         self._ballots: set[Ballot] = set()
+        self._lease = (0, 0)
         self._clients: dict[int, Holder] = {}
         self._locks: dict[str, dict[int, Holder]] = {}
         self._tokens: dict[str, int] = {}
@@ -194,7 +195,9 @@ class Watch:
         if core.serving and core.ballot not in self._ballots:
             self._ballots.add(core.ballot)
             self.leaders.append((process.member, core.ballot))
-        if core.lease_left(now) > 0:
+        left = core.lease_left(now)
+        if left > 0 and (process.member, now + left) != self._lease:
+            self._lease = (process.member, now + left)  # looked at again when it is longer, or another's
             for other in self._processes():
                 if other is not process and other.alive and other.node.core.lease_left(other.now) > 0:
                     both = " and ".join(

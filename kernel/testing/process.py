@@ -23,7 +23,7 @@ from ..machine import Origin
 from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import MemberId
-from ..paxos.messages import Accept, Sender
+from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Sender
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Record, Send
 from ..storage.errors import JournalFailed, JournalFull, StorageError
@@ -45,8 +45,10 @@ DIRECTORY: Final = "/replica"
 EPOCH_MS: Final = 1_700_000_000_000
 """What the time of day was at true time 0."""
 
-TURN: Final = 40
+TURN: Final = 80
 """Microseconds between the arrival of something and the end of the turn that takes it in."""
+QUIET: Final = (Accepted, Beaten, Commit, Heartbeat)
+"""Messages for the core that need no turn if they stir nothing."""
 RETRY_FULL: Final = 200 * MILLISECOND
 """How soon a write is tried again after the disk was full."""
 
@@ -124,7 +126,7 @@ class Process:
         """Whether its disk was good enough to vote when it started last."""
         self.fuse: Fuse | None = None
         self._world = world
-        self._inbox: dict[int, list[Callable[[], None]]] = {}  # by where it comes from
+        self._inbox: dict[int, list[Callable[[], object]]] = {}  # by where it comes from
         self._wanted = False
         self._tick: Event | None = None
         self._snapshots = Snapshotting(self, world)
@@ -269,11 +271,12 @@ class Process:
 
     # ---------------------------------------------------------------- turns
 
-    def arrives(self, source: int, arrival: Callable[[], None]) -> None:
-        """Something reached the process from that place: taken in now, or when it goes on."""
+    def arrives(self, source: int, arrival: Callable[[], object]) -> None:
+        """Something reached the process from that place: taken in now, or when it goes on. `arrival` returns True if it
+        needs no turn."""
         if self.stage is Stage.RUNNING:
-            arrival()
-            self.want_turn()
+            if arrival() is not True:
+                self.want_turn()
         elif self.stage is Stage.PAUSED:
             self._inbox.setdefault(source, []).append(arrival)
 
@@ -284,20 +287,25 @@ class Process:
             return
         self.arrives(packet.sender.member, partial(self._hear, packet))
 
-    def _hear(self, packet: Packet) -> None:
+    def _hear(self, packet: Packet) -> bool:
+        """Take messages in; whether they changed nothing that anybody must be told now."""
         run = self.run
         assert run is not None
         sender = packet.sender
         newest = run.peers.get(sender.member, 0)
         if sender.incarnation < newest:
-            return
+            return True
         run.peers[sender.member] = sender.incarnation
         messages = packet.messages
         if isinstance(messages, bytes):
             messages = self._world.decode(messages)
-        now = self.now
+        node, now = run.node, self.now
         for message in messages:
-            run.node.receive(sender, message, now)
+            node.receive(sender, message, now)
+        if node.core.stirred or not all(type(message) in QUIET for message in messages):
+            return False
+        self._tick_at(max(self._world.schedule.now + TURN, self.clock.when(node.next_tick())))
+        return True
 
     def want_turn(self) -> None:
         """Have a turn soon."""
@@ -497,7 +505,8 @@ class Process:
         for to, packet in self.packets(run, sends):
             run.effects.append((Boundary.SEND_AFTER, partial(self._world.send, self.member, to, packet)))
         self._drain()
-        self.want_turn()
+        if run.node.core.stirred:
+            self.want_turn()
 
     def _maintain(self, run: Run) -> None:
         """What a driver does when the disk has nothing better to do."""

@@ -49,10 +49,10 @@ JOBS_END_WITHIN: Final = 40 * SECOND
 class Settings(NamedTuple):
     """Everything about a run that is decided before it begins. Times in seconds unless said otherwise.
 
-    `pause` lies between two operations of one job, of which each client has one for each machine, unless all ask at the
-    same times, every `beat` microseconds. `busy` clients more do nothing but read and write one register, all the time,
-    and stay where they are: they see what is stale. `delay`: microseconds that a message takes at least. `faulty` is the least
-    length of the safety phase.
+    `pause` lies between two operations of one job, of which each client has one for each machine, unless all ask at
+    the same times, every `beat` microseconds. `busy` clients more do nothing but read and write one register, all the
+    time, and stay where they are: they see what is stale. `delay`: microseconds that a message takes at least.
+    `faulty` is the least length of the safety phase.
     """
 
     seed: int
@@ -255,7 +255,8 @@ class Simulation:
         self._run_while(lambda: not self.nemesis.well(), JOBS_END_WITHIN, "a lost member was not replaced")
         for client in self.clients:
             client.stopping = True
-        self._run_while(lambda: not all(job.done for job in self._jobs), JOBS_END_WITHIN, "an operation does not end")
+        within = JOBS_END_WITHIN + int(8 * self.settings.pause * SECOND)  # a sleeping job wakes up first
+        self._run_while(lambda: not all(job.done for job in self._jobs), within, "an operation does not end")
         self.over = True
 
     def _updates(self) -> None:
