@@ -30,6 +30,7 @@ class CatchUp:
         self._source: MemberId | None = None
         self._teller: MemberId | None = None  # who last said that something is missing here
         self._turn: MemberId | None = None  # the last of the others whose turn it was
+        self._paused = False
         self._due: int | None = None
         self._slot: Slot | None = None  # of the snapshot being fetched
         self._size = 0
@@ -61,7 +62,7 @@ class CatchUp:
         learner = self._learner
         if upto > learner.target:
             learner.target = upto
-        if learner.chosen >= upto:
+        if learner.chosen >= upto or self._paused:
             return
         self._teller = source
         if not self.busy:
@@ -93,6 +94,15 @@ class CatchUp:
         self.abandon()
         if self._source is not None:
             self.missing(self._learner.target, self._source, now)
+
+    def pause(self) -> None:
+        """This member proposes: what it does not know to be chosen it proposes itself, until it is told to go on."""
+        self.abandon()
+        self._paused = True
+
+    def go_on(self) -> None:
+        """This member does not propose any more."""
+        self._paused = False
 
     def abandon(self) -> None:
         """Forget the question and the snapshot being fetched."""

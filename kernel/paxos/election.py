@@ -4,8 +4,8 @@ Theory of operation. A voter whose grant ran out waits a random moment and *canv
 they would promise. Only with a quorum of yes does it raise its ballot (durably) and prepare, so that a member behind
 a partial partition disturbs nobody, and only a member that is connected to a quorum can come to lead. A yes of a
 voter that is far ahead does not count yet: the candidate catches up first, so that the cell does not wait for it
-while it leads. A prepare that leads to nothing is given more time the next time, so that slow disks delay an election
-but do not prevent it.
+while it leads. The more prepares, whosever, led to nothing since a leader was heard of, the more time is given to
+the next, by who sent it and by who promised, so that slow disks delay an election but do not prevent it.
 
 A voter helps no candidate while a grant of its own binds it (:mod:`.acceptor`), itself included, nor one that its
 configuration does not know, unless the candidate follows a newer configuration.
@@ -28,7 +28,7 @@ from .quorum import Phase, is_quorum
 from .ready import Promised, Send
 
 _DOUBLINGS: Final = 4
-"""How often the time for a prepare is doubled at most."""
+"""How often the time given to a prepare is doubled at most."""
 
 
 class Election:
@@ -61,7 +61,7 @@ class Election:
         self._canvass: tuple[Ballot, set[MemberId]] | None = None
         self._preparation: Preparation | None = None
         self._own: int | None = None  # the record of our own promise, while it awaits the disk
-        self._vain = 0  # prepares in a row that led to nothing
+        self._vain = 0  # prepares in a row, our own and others', that led to nothing
 
     @property
     def canvassing(self) -> bool:
@@ -144,7 +144,7 @@ class Election:
         self._round = ballot.round
         self._canvass = None
         self._preparation = Preparation(ballot, Slot(self._learner.chosen + 1), roster.voters)
-        self._wait(now, self._options.lease // 2 << min(self._vain, _DOUBLINGS))
+        self._wait(now, self._patience(self._options.lease // 2))
         self._vain += 1
         self._own = self._effects.record(Promised(ballot))
         message = Prepare(ballot, self._preparation.first, roster.configuration.number, waiver)
@@ -185,6 +185,14 @@ class Election:
     def _next_ballot(self) -> Ballot:
         return Ballot(max(self._round, self._acceptor.promised.round) + 1, self._roster.member)
 
+    def refused(self, now: int) -> None:
+        """Somebody promised more than our prepare asks for: leave it to that other candidate for a while."""
+        if self._preparation is not None:
+            self.rest(now, now + self._patience(self._options.lease // 4))
+
+    def _patience(self, time: int) -> int:
+        return time << min(self._vain, _DOUBLINGS)
+
     def _wait(self, now: int, patience: int) -> None:
         self.due = now + patience + self._random.randrange(self._options.campaign_spread + 1)
 
@@ -215,7 +223,8 @@ class Election:
         if message.ballot > acceptor.promised:
             self.note_round(message.ballot)
             self._abdicate()
-            self.rest(now, now + self._options.lease)
+            self.rest(now, now + self._patience(self._options.lease))
+            self._vain += 1
             acceptor.promise(message.ballot)
             self._effects.record(Promised(message.ballot))
         votes = acceptor.open_votes(max(message.first, Slot(learner.chosen + 1)))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .ballot import NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
+from .ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
 from .election import Election
 from .messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Refused, Value, Yield
 from .parts import Parts
@@ -135,7 +135,8 @@ class Following:
             vote = votes.get(slot)
             if vote is None:
                 return
-            if slot > healed_at and (slot > self._told or vote.ballot != self._ballot):
+            vouched = slot <= self._told and vote.ballot == self._ballot
+            if not (vouched or slot <= healed_at or vote.ballot == DECIDED):
                 return
             learner.learn(slot, vote.value)
             if vote.value.kind is Kind.CONFIGURATION:

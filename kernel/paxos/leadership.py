@@ -115,12 +115,10 @@ class Leadership:
     def take_over(self, now: int) -> None:
         """If everything reported as chosen is here: propose what is open, and a no-op of our own above it."""
         preparation, chosen = self._preparation, self._learner.chosen
-        if preparation is None:
-            return
-        if chosen < self._base:
+        if preparation is None or chosen < self._base:
             return
         self._preparation = None
-        self._catchup.abandon()
+        self._catchup.pause()
         self._proposer = Proposer(self.ballot, chosen, self._roster.voters, 4 * self._options.heartbeat)
         self._commit_told = chosen
         self._recovering = deque(preparation.open_values(chosen))
@@ -139,7 +137,7 @@ class Leadership:
         while recovering and self._open_change is None and len(proposer.in_flight) < self._options.window:
             value = recovering.popleft()
             slot = self._propose(value, now)
-            if not recovering and value.kind is not Kind.CONFIGURATION:
+            if not recovering:
                 self._barrier = slot
                 self._recovering = None
 
@@ -290,9 +288,7 @@ class Leadership:
         round_ = self.lease.send(now)
         self._acceptor.grant(self.ballot, now, self._options.lease)
         self._heartbeat_due = now + self._options.heartbeat
-        chosen = self._learner.chosen
-        if not self._unsent:
-            self._commit_told = chosen
+        self._commit_told = chosen = self._learner.chosen
         beat = Heartbeat(self.ballot, chosen, now, round_, self._roster.configuration.number)
         self._effects.messages[:0] = [Send(other, beat) for other in self._roster.others]
         self._grant_reads(now)

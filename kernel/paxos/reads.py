@@ -41,11 +41,12 @@ class OwedReads:
     def grant(self, chosen: Slot, lease: Lease, held: bool) -> None:
         """Answer those whose round a quorum answered, and all if the lease is `held`."""
         waiting = self._waiting
-        for (asker, context), round_ in list(waiting.items()):
-            if not held and not lease.confirmed(round_):
+        while waiting:
+            question = next(iter(waiting))
+            if not held and not lease.confirmed(waiting[question]):
                 return
-            del waiting[asker, context]
-            self.answer(asker, context, chosen)
+            del waiting[question]
+            self.answer(*question, chosen)
 
     def answer(self, asker: MemberId, context: int, chosen: Slot) -> None:
         """One read may be answered as of `chosen`."""
@@ -74,13 +75,13 @@ class AskedReads:
     """The follower's side. `incarnation`: of this run; `patience`: microseconds until an unanswered question is
     repeated."""
 
-    __slots__ = ("_effects", "_gathered", "_number", "_patience", "_questions", "_since")
+    __slots__ = ("_effects", "_number", "_patience", "_questions", "_since", "gathered")
 
     def __init__(self, incarnation: int, patience: int, effects: Effects) -> None:
         self._effects = effects
         self._patience = patience
         self._number = incarnation % _RUN * _RUN
-        self._gathered: list[int] = []
+        self.gathered: list[int] = []  # reads for which nothing was asked yet
         self._since = 0
         self._questions: dict[int, _Question] = {}
 
@@ -92,15 +93,15 @@ class AskedReads:
 
     def gather(self, context: int, now: int) -> None:
         """A read wants to know how far it must wait."""
-        self._gathered.append(context)
+        self.gathered.append(context)
         self._since = now
 
     def ask(self, leader: MemberId | None) -> None:
         """Before the effects are taken: one question for all reads gathered."""
-        if self._gathered and leader is not None:
+        if self.gathered and leader is not None:
             self._number += 1
-            self._questions[self._number] = _Question(self._gathered, self._since)
-            self._gathered = []
+            self._questions[self._number] = _Question(self.gathered, self._since)
+            self.gathered = []
             self._effects.send(leader, ReadIndex(self._number))
 
     def tick(self, leader: MemberId | None, now: int) -> None:
@@ -119,6 +120,6 @@ class AskedReads:
     def give_up(self) -> None:
         """The leader is lost: the reads fail."""
         questions, self._questions = self._questions, {}
-        gathered, self._gathered = self._gathered, []
+        gathered, self.gathered = self.gathered, []
         failed = [context for question in questions.values() for context in question.contexts]
         self._effects.results.extend([ReadResult(context, None) for context in failed + gathered])

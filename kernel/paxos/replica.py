@@ -92,10 +92,8 @@ class Replica:
         silent = now + options.lease + options.lease * options.drift_ppm // 1_000_000 if used else now
         votes = [vote for vote in state.votes if vote.slot not in state.damaged]  # an older vote may have survived
         values = {vote.slot: vote.value for vote in votes}
-        # a value that was learned as chosen was learned after all those below it
-        chosen = max([state.chosen, *(vote.slot for vote in votes if vote.ballot == DECIDED)])
-        whole = all(slot in values for slot in range(state.snapshot + 1, chosen + 1))
-        healed_at = NO_SLOT if whole else chosen
+        whole = all(slot in values for slot in range(state.snapshot + 1, state.chosen + 1))
+        healed_at = NO_SLOT if whole else state.chosen
         self._roster = roster = Roster(member, state.configuration)
         self._effects = effects = Effects(roster)
         self._acceptor = acceptor = Acceptor(state.promised, votes, silent, state.intact, healed_at)
@@ -127,7 +125,7 @@ class Replica:
             m.ReadIndex: self._on_read_index,
             m.ReadGranted: self._on_read_granted,
         }
-        self._recover(values, chosen)
+        self._recover(values, state.chosen)
         election.rest(now, silent)
 
     def _recover(self, values: dict[Slot, Value], upto: Slot) -> None:
@@ -256,7 +254,7 @@ class Replica:
     def stirred(self) -> bool:
         """Whether something was gathered since the last :meth:`ready`: many a vote changes nothing that anybody must be
         told."""
-        return bool(self._effects or self._learner.committed)
+        return bool(self._effects or self._learner.committed or self._asked.gathered)
 
     # ---------------------------------------------------------------- to look at
 
@@ -321,6 +319,7 @@ class Replica:
         leadership, self._leadership = self._leadership, None
         if leadership is not None:
             leadership.end()
+            self._catchup.go_on()
         self._following.leader = None
         self._asked.give_up()
 
@@ -378,8 +377,7 @@ class Replica:
         if message.ballot != ours or ours.member != self.member or message.promised <= ours:
             return
         if self._leadership is None:
-            if election.preparing:
-                election.rest(now, now)
+            election.refused(now)
         elif self._leadership.lease.left(now) > 0:
             election.prepare(now, NO_BALLOT)
 
@@ -401,7 +399,6 @@ class Replica:
 
     def _on_chosen(self, sender: MemberId, message: m.Chosen, now: int) -> None:
         if self._leadership is not None and self._leadership.proposing:
-            self._catchup.answered(sender)
             return  # a late answer: what a leader does not know to be chosen it proposes itself
         learner = self._learner
         before = learner.chosen

@@ -48,7 +48,7 @@ class Process:
         )
         self.configuration = disk.configuration
         self.applied = disk.snapshot
-        self.writing = False
+        self.writing: list[Ready] = []
         self.waiting: list[Ready] = []
         self.reads: dict[int, Slot] = {}
         self.contexts = 0
@@ -79,9 +79,7 @@ class Process:
                     self.install(chunk.slot)
             if ready.records or ready.after:
                 self.waiting.append(ready)
-        if self.waiting and not self.writing and self.member not in cluster.stuck:
-            self.writing = True
-            cluster.at(cluster.disk_time(), self.sync)
+        self.write()
         cluster.wake_for(self)
 
     def apply(self, slot: Slot, value: Value) -> None:
@@ -107,14 +105,20 @@ class Process:
         self.disk.compact(slot, self.configuration)
         self.core.installed(slot, SNAPSHOT, self.configuration, self.clock())
 
+    def write(self) -> None:
+        """Begin to write what has gathered, unless the disk is busy or stuck."""
+        if self.waiting and not self.writing and self.member not in self.cluster.stuck:
+            self.writing, self.waiting = self.waiting, []
+            self.cluster.at(self.cluster.disk_time(), self.sync)
+
     def sync(self) -> None:
-        """A write reached the disk: everything appended when it began is durable."""
+        """The write reached the disk: what it held is durable, and nothing that came later."""
         if not self.alive:
             return
-        self.writing = False
         if self.member in self.cluster.stuck:
+            self.cluster.at(20_000, self.sync)
             return
-        batch, self.waiting = self.waiting, []
+        batch, self.writing = self.writing, []
         for ready in batch:
             for record in ready.records:
                 self.disk.write(record)
@@ -262,7 +266,7 @@ class Cluster:
         """Lose what was not synced; a random prefix of what was being written survives."""
         process = self.running[member]
         process.alive = False
-        pending = [record for ready in process.waiting for record in ready.records]
+        pending = [record for ready in process.writing for record in ready.records]
         for record in pending[: self.random.randrange(len(pending) + 1)]:
             process.disk.write(record)
 

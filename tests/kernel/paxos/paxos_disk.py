@@ -19,6 +19,7 @@ class Disk:
         self.intact = True
         self.promised = NO_BALLOT
         self.chosen = Slot(0)
+        self.noted = Slot(0)  # the last commit index that was recorded
         self.votes: dict[Slot, AcceptedValue] = {}
         self.shown: dict[Slot, Ballot] = {}
 
@@ -33,6 +34,7 @@ class Disk:
             self.votes[record.slot] = record
         else:
             self.chosen = max(self.chosen, record.slot)
+            self.noted = record.slot
 
     def compact(self, slot: Slot, configuration: Configuration) -> None:
         """A snapshot at `slot` is durable."""

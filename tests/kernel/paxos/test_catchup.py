@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import pytest
 from paxos_disk import Disk
-from quorate.kernel.paxos.ballot import MemberId, Slot
+from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.catchup import CatchUp
 from quorate.kernel.paxos.effects import Effects
 from quorate.kernel.paxos.learner import Learner
-from quorate.kernel.paxos.messages import Accept, Chosen, Compacted, Fetch, FetchSnapshot, Kind, SnapshotChunk, Value
+from quorate.kernel.paxos.messages import (
+    Accept,
+    Canvass,
+    Canvassed,
+    Chosen,
+    Compacted,
+    Fetch,
+    FetchSnapshot,
+    Kind,
+    SnapshotChunk,
+    Value,
+)
 from quorate.kernel.paxos.quorum import ChangeKind, Configuration, Member, Role
 from quorate.kernel.paxos.ready import Send
 from quorate.kernel.paxos.roster import Roster
@@ -206,6 +217,7 @@ def test_a_member_that_was_away_too_long_catches_up_by_snapshot() -> None:
     stage.heal()
     stage.pass_time(60)
     assert "3 installs the snapshot at 6" in stage.lines
+    assert stage.actors[3].disk.noted >= 6
     assert stage.applied(3) == ["after"]
     stage.restart(3)
     stage.pass_time(1000)
@@ -290,6 +302,29 @@ def test_a_leader_that_waits_for_a_dead_source_does_not_wait_for_ever() -> None:
     stage.pass_time(2500)
     leader = stage.leaders()[0]
     assert stage.applied(leader) == ["a"]
+
+
+def test_a_leader_that_proposes_fetches_nothing() -> None:
+    """Deposed without knowing, it hears of slots that others have chosen: what it has in flight and a snapshot would
+    not go together. It catches up when it knows."""
+    stage = Stage(3, retained=0)
+    stage.elect(1)
+    stage.isolate(1)
+    stage.propose(1, "mine")
+    stage.elect(2)
+    for number in range(3):
+        stage.propose(2, str(number))
+        stage.settle()
+    for member in (2, 3):
+        stage.actors[member].compact()
+    stage.heal()
+    stage.lines.clear()
+    stage.send(3, 1, Canvass(Ballot(9, THREE), stage.core(3).chosen, Slot(0)))
+    stage.send(3, 1, Canvassed(Ballot(9, ONE), False, stage.core(3).ballot, stage.core(3).chosen))
+    stage.settle()
+    assert not any(line.startswith("1 ->") and "Fetch" in line for line in stage.lines)
+    stage.pass_time(1500)
+    assert "1 installs the snapshot at 5" in stage.lines
 
 
 def test_a_learner_that_hears_no_leader_learns_from_whom_it_reaches() -> None:

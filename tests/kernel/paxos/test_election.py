@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from cluster import Cluster
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
-from quorate.kernel.paxos.messages import Canvass, Canvassed, Heartbeat, Prepare, Promise, Refused, Sender
+from quorate.kernel.paxos.messages import NOOP, Accept, Canvass, Canvassed, Heartbeat, Prepare, Promise, Refused, Sender
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
 from quorate.kernel.paxos.ready import DurableState, Promised
 from quorate.kernel.paxos.replica import Options, Replica, Status
@@ -146,6 +146,26 @@ def test_a_repeated_prepare_is_answered_again() -> None:
     stage.actors[1].write()
     assert len(list(stage.sent(Promise))) == 3
     assert stage.core(1).ballot == Ballot(5, MemberId(2))
+
+
+def test_our_own_promise_counts_when_its_record_is_durable() -> None:
+    """Not when an earlier one is."""
+    stage = Stage(3)
+    stage.elect(1)
+    core = stage.core(2)
+    core.receive(stage.sender(1), Accept(core.ballot, Slot(2), (NOOP,), Slot(1)), stage.now)
+    earlier = core.ready().upto
+    stage.now += 1_000_000
+    core.tick(stage.now)
+    asked = next(send.message for send in core.ready().messages if isinstance(send.message, Canvass))
+    core.receive(stage.sender(3), Canvassed(asked.ballot, True, NO_BALLOT, Slot(1)), stage.now)
+    later = core.ready().upto
+    assert later > earlier
+    core.receive(stage.sender(3), Promise(asked.ballot, Slot(2), (), Slot(1), Slot(0)), stage.now)
+    core.persisted(earlier, stage.now)
+    assert core.status is Status.PREPARING
+    core.persisted(later, stage.now)
+    assert core.status is Status.LEADER
 
 
 def test_a_promise_reports_the_votes_in_parts_that_fit() -> None:

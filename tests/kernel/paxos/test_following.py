@@ -33,6 +33,18 @@ def test_a_commit_is_believed_of_votes_of_that_very_ballot() -> None:
     assert question.message == Fetch(Slot(2), stage.options.fetch_limit)
 
 
+def test_what_an_older_leader_told_does_not_vouch_for_a_newer_ones_votes() -> None:
+    """A leader that still catches up tells of slots that were chosen under ballots higher than its own, and even
+    higher than that of the leader which follows it: whose vote may then be for something that was never chosen."""
+    stage = Stage(3)
+    led(stage)
+    stage.withhold(lambda letter: isinstance(letter.message, Fetch))
+    stage.send(1, 2, Heartbeat(Ballot(5, MemberId(1)), Slot(2), stage.now, 1, Slot(0)))
+    stage.send(3, 2, Accept(Ballot(6, MemberId(3)), Slot(2), (value("not chosen"),), Slot(1)))
+    stage.settle()
+    assert stage.applied(2) == []
+
+
 def test_only_the_leader_of_the_ballot_can_vouch_for_a_vote() -> None:
     """That a slot is chosen may be heard from anybody; with which value, not."""
     stage = Stage(3)

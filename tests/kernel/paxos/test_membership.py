@@ -100,19 +100,27 @@ def test_a_found_change_is_finished_under_the_old_quorum_and_phase_1_repeated_un
 
 
 def test_values_above_a_found_change_wait_for_it() -> None:
-    """They were chosen, if they were, by the new quorum."""
-    stage = Stage(3, learners=1)
+    """An older leadership left a value above the change that a later one left open: the change is finished alone, and
+    what stands above it is asked for again under the new quorum."""
+    stage = Stage(5, learners=1)
     stage.elect(1)
     stage.pass_time(60)
-    stage.isolate(3)
-    stage.change(1, ChangeKind.PROMOTE, 4)
+    stage.isolate(1)
+    stage.propose(1, "x", "y", "z")  # slots 2 to 4, on one disk
     stage.settle()
-    stage.propose(1, "a")
-    stage.settle()  # chosen by 1, 2 and 4
-    stage.crash(1)
+    stage.elect(2)
+    stage.isolate(2)
+    stage.change(2, ChangeKind.PROMOTE, 6)  # slot 3, on one disk
+    stage.settle()
+    stage.crash(4)
+    stage.crash(5)
     stage.heal()
+    stage.lines.clear()
     stage.elect(3)
-    assert stage.applied(3) == ["a"]
+    accepts = [line.split(" ", 5)[5] for line in stage.lines if line.startswith("3 -> 2 Accept ")]
+    assert accepts == ["first=3 values=[<promote 6>] commit=2", "first=4 values=[z, <nothing>] commit=3"]
+    assert len([line for line in stage.lines if line.startswith("3 -> 6 Prepare ")]) == 1
+    assert stage.applied(3) == ["z"]
 
 
 def test_a_change_found_late_that_no_longer_fits_has_no_effect() -> None:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
-from quorate.kernel.paxos.messages import Accept, Accepted, Commit, Heartbeat, Kind, Prepare, Sender, Value
+from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Heartbeat, Kind, Prepare, Sender, Value
 from quorate.kernel.paxos.quorum import ChangeKind, Configuration, InvalidChange, Member, Role
 from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised
 from quorate.kernel.paxos.replica import NotLeader, Options, Replica, Status
@@ -132,23 +132,37 @@ def test_a_first_start_is_not_silent_and_a_later_one_is() -> None:
     assert alone(used).next_tick() >= 408_000
 
 
-def test_a_value_learned_as_chosen_was_chosen_with_all_before_it() -> None:
-    """Though the commit index was not written again before the crash, it is known to be that far; and a single voter
-    does not wait for a vote that it need not write."""
-    value = Value(Kind.COMMANDS, b"x")
+def test_values_learned_as_chosen_and_not_known_so_at_the_start_are_proposed_again() -> None:
+    """The commit index was not written again before the crash. They are the strongest of votes; what the votes below
+    them are worth, they do not say: those may have come with a snapshot that is lost. A single voter does not wait for
+    a vote that its disk holds already."""
+    old, value = Value(Kind.COMMANDS, b"old"), Value(Kind.COMMANDS, b"x")
     votes = (
-        AcceptedValue(Ballot(1, MemberId(2)), Slot(1), value),
+        AcceptedValue(Ballot(1, MemberId(2)), Slot(1), old),
         AcceptedValue(DECIDED, Slot(2), value),
         AcceptedValue(DECIDED, Slot(3), value),
     )
     core = alone(DurableState(Ballot(1, MemberId(2)), votes, Slot(0), Slot(0), cell(1)), incarnation=2)
-    assert core.chosen == 3
-    assert [slot for slot, _ in core.ready().committed] == [1, 2, 3]
+    assert core.chosen == 0
     now = 1_000_000
     core.tick(now)
+    committed = []
     for _ in range(3):
-        core.persisted(core.ready().upto, now)
+        ready = core.ready()
+        committed += [value.payload for _, value in ready.committed]
+        core.persisted(ready.upto, now)
     assert core.serving
+    assert committed[:3] == [b"old", b"x", b"x"]
+
+
+def test_a_value_learned_as_chosen_is_believed_when_its_turn_comes() -> None:
+    """Without asking for it again."""
+    value = Value(Kind.COMMANDS, b"x")
+    votes = (AcceptedValue(Ballot(1, MemberId(2)), Slot(1), value), AcceptedValue(DECIDED, Slot(2), value))
+    state = DurableState(Ballot(1, MemberId(2)), votes, Slot(0), Slot(0), cell())
+    core = Replica(MemberId(1), 2, state, options=Options(), random=Random(1), now=0)
+    core.receive(Sender(MemberId(3), 1), Chosen(Slot(1), (value,), Slot(2)), 1)
+    assert core.chosen == 2
 
 
 def test_an_older_vote_that_survived_in_a_damaged_slot_is_not_believed() -> None:
@@ -185,7 +199,7 @@ def test_a_change_of_membership_is_written_down_when_it_is_learned() -> None:
     stage.elect(1)
     stage.change(1, ChangeKind.REMOVE, 4)
     stage.settle()
-    assert stage.actors[2].disk.chosen == stage.core(2).chosen == 2
+    assert stage.actors[2].disk.noted == stage.core(2).chosen == 2
 
 
 def test_a_disk_without_its_votes_never_votes_again() -> None:
