@@ -411,6 +411,8 @@ class Replica:
                 learner.learn(slot, value)
                 if value.kind is Kind.CONFIGURATION:
                     self._changed(slot, value, now)
+            elif slot <= learner.chosen:
+                assert learner.agrees(slot, value), f"slot {slot}: a second value for a chosen slot"
             slot = Slot(slot + 1)
         learner.target = max(learner.target, message.commit)
         self._following.believe(now)

@@ -124,6 +124,16 @@ def test_a_second_value_for_a_chosen_slot_stops_the_member() -> None:
         stage.send(3, 2, Accept(Ballot(5, MemberId(3)), Slot(2), (value("b"),), Slot(1)))
 
 
+def test_a_second_value_told_for_a_chosen_slot_stops_the_member() -> None:
+    """By a member that is asked for other slots."""
+    stage = Stage(3)
+    led(stage)
+    stage.propose(1, "a")
+    stage.settle()
+    with pytest.raises(AssertionError, match="a second value for a chosen slot"):
+        stage.send(3, 2, Chosen(Slot(2), (value("b"),), Slot(2)))
+
+
 def test_a_lagging_member_does_not_fill_its_memory_with_votes() -> None:
     """Its log stands still while the cell goes on: votes far ahead are declined when they take too much; those next
     to what it knows are always given, so that it can be counted on as soon as it has caught up."""
