@@ -125,6 +125,10 @@ class Replica:
             m.ReadIndex: self._on_read_index,
             m.ReadGranted: self._on_read_granted,
         }
+        if (
+            state.snapshot
+        ):  # whose record of having been installed may have been lost: never believe votes below it again
+            self._effects.record(KnownChosen(state.snapshot, installed=True))
         self._recover(values, state.chosen)
         election.rest(now, silent)
 
