@@ -403,7 +403,8 @@ def test_a_directory_copied_while_it_is_written(kit: Any, tmp_path: Path) -> Non
         copy = tmp_path / f"copy{len(copies)}"
         copy.mkdir()
         # the marks first: an older mark beside newer batches is what a power cut leaves, too
-        for name in ("marks", *sorted(set(os.listdir(directory)) - {"marks"})):
+        shutil.copyfile(directory / "marks", copy / "marks")
+        for name in sorted(set(os.listdir(directory)) - {"marks"}):
             try:
                 shutil.copyfile(directory / name, copy / name)
             except FileNotFoundError:
