@@ -9,12 +9,16 @@ arrives is checked by the driver before it replaces anything.
 
 from __future__ import annotations
 
+from typing import Final
+
 from .ballot import MemberId, Slot
 from .effects import Effects
 from .learner import Learner
 from .messages import Chosen, Compacted, Fetch, FetchSnapshot, Message, SnapshotChunk
 from .ready import SnapshotRequest
 from .roster import Roster
+
+_TRIES: Final = 2
 
 
 class CatchUp:
@@ -35,6 +39,7 @@ class CatchUp:
         self._slot: Slot | None = None  # of the snapshot being fetched
         self._size = 0
         self._offset = 0
+        self._tries = 0  # to get the present piece once more
 
     # ---------------------------------------------------------------- asking
 
@@ -79,9 +84,16 @@ class CatchUp:
             self._due = None
 
     def tick(self, now: int) -> None:
-        """If the open question went unanswered, ask the next of the others for the log, as far as something is known
-        to be missing."""
+        """If the open question went unanswered: ask somebody else for the log, as far as something is known to be
+        missing. In the middle of a snapshot the source is asked again first: pieces come from a disk, and to begin
+        anew is dear."""
         if self._due is None or now < self._due:
+            return
+        if self._slot is not None and self._tries < _TRIES:
+            assert self._source is not None
+            self._tries += 1
+            self._ask(self._source, FetchSnapshot(self._slot, self._offset), now)
+            self._due = now + (self._patience << self._tries)
             return
         chosen = self._learner.chosen
         missing = self._learner.target if self._slot is None else self._slot
@@ -107,7 +119,7 @@ class CatchUp:
     def abandon(self) -> None:
         """Forget the question and the snapshot being fetched."""
         self._slot = None
-        self._size = self._offset = 0
+        self._size = self._offset = self._tries = 0
         self._due = None
 
     def on_compacted(self, sender: MemberId, message: Compacted, now: int) -> None:
@@ -128,6 +140,7 @@ class CatchUp:
             return
         self._effects.chunks.append(message)
         self._offset = end
+        self._tries = 0
         if self._installing:
             self._due = None
         else:

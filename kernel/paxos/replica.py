@@ -125,10 +125,9 @@ class Replica:
             m.ReadIndex: self._on_read_index,
             m.ReadGranted: self._on_read_granted,
         }
-        if (
-            state.snapshot
-        ):  # whose record of having been installed may have been lost: never believe votes below it again
-            self._effects.record(KnownChosen(state.snapshot, installed=True))
+        if state.snapshot:
+            # the record that it came from a peer may not have been written: votes below it must never be believed
+            effects.record(KnownChosen(state.snapshot, installed=True))
         self._recover(values, state.chosen)
         election.rest(now, silent)
 

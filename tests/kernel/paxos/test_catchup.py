@@ -171,6 +171,22 @@ def test_a_snapshot_nobody_asked_for_is_ignored() -> None:
     assert [type(send.message) for send in one.said()] == [Fetch]
 
 
+def test_a_piece_that_comes_late_is_taken_all_the_same() -> None:
+    """And its repetition is not taken twice; patience begins anew with each piece."""
+    one = Asking()
+    one.catchup.missing(Slot(9), TWO, 0)
+    one.catchup.on_compacted(TWO, Compacted(Slot(9), 100), 0)
+    one.catchup.tick(PATIENCE)
+    one.catchup.on_chunk(TWO, chunk(0), 150)
+    one.catchup.on_chunk(TWO, chunk(0), 160)
+    one.said()
+    one.catchup.tick(250)
+    one.catchup.tick(450)
+    assert [send.message for send in one.said()] == [FetchSnapshot(Slot(9), 60), FetchSnapshot(Slot(9), 60)]
+    one.catchup.on_chunk(TWO, chunk(60), 500)
+    assert one.effects.chunks == [chunk(0), chunk(60)]
+
+
 def test_a_dead_source_of_a_snapshot_is_replaced() -> None:
     """By whoever answers, from the beginning, with the snapshot that one has."""
     one = Asking()
@@ -178,9 +194,13 @@ def test_a_dead_source_of_a_snapshot_is_replaced() -> None:
     one.catchup.on_compacted(TWO, Compacted(Slot(9), 100), 0)
     one.catchup.on_chunk(TWO, chunk(0), 10)
     one.said()
-    one.catchup.tick(10 + PATIENCE)
-    assert one.said() == [Send(THREE, Fetch(Slot(1), 500))]
-    one.catchup.on_compacted(THREE, Compacted(Slot(8), 50), 120)
+    asked = []
+    for now in range(11, 711):
+        one.catchup.tick(now)
+        asked += [(now, send) for send in one.said()]
+    piece = Send(TWO, FetchSnapshot(Slot(9), 60))
+    assert asked == [(110, piece), (310, piece), (710, Send(THREE, Fetch(Slot(1), 500)))]
+    one.catchup.on_compacted(THREE, Compacted(Slot(8), 50), 720)
     assert one.said() == [Send(THREE, FetchSnapshot(Slot(8), 0))]
 
 
