@@ -83,7 +83,9 @@ def joined(known: Facts, members: Sequence[Facts], answers: Sequence[Facts | Non
     }
 
 
-_COPIED: Final = ("pid", "role", "ballot", "lease_ms", "chosen", "applied", "sessions", "plugins", "digest")
+_COPIED: Final = (
+    "pid", "role", "ballot", "lease_ms", "chosen", "applied", "sessions", "plugins", "digest", "longest_turn_ms",
+)  # fmt: skip
 
 
 def _row(index: int, member: Facts, answer: Facts | None, chosen: int) -> Facts:

@@ -475,6 +475,7 @@ class LiveReplica:
         self.journal.forget(floor)
 
     def snapshot_fetched(self, fetched: SnapshotFile) -> None:
+        self.turns.request()
         snapshots = self._recovered.snapshots
         try:
             chunks = snapshots.open(fetched.slot).chunks()
@@ -487,7 +488,6 @@ class LiveReplica:
         except ValueError as error:
             self._log.error("the snapshot at slot {slot} is of no use: {error}", slot=fetched.slot, error=error)
             self.core.abandon_snapshot()
-        self.turns.request()
 
     def snapshot_useless(self) -> None:
         self.core.abandon_snapshot()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def status(replica: LiveReplica) -> dict[str, Plain]:
     """`lease_ms`: what is left of the leader's lease, 0 elsewhere; `lag` is for who asks everybody to work out;
+    `longest_turn_ms`: the longest time, since its start, for which the replica was busy with one turn of its reactor;
     `ailing`, `full`: what is wrong, in words."""
     core, host = replica.core, replica.host
     divergence = host.divergence()
@@ -46,6 +47,7 @@ def status(replica: LiveReplica) -> dict[str, Plain]:
         "ailing": replica.ailing,
         "full": replica.full,
         "connected": list(replica.peers.connected()),
+        "longest_turn_ms": round(replica.turns.longest * 1000, 1),
         "snapshot_under_way": replica.snapshotting.taking,
         "plugins": [
             {

@@ -26,6 +26,7 @@ def said(member: int, role: str = "follower", **changes: Any) -> dict[str, Any]:
         "sessions": member,
         "plugins": [{"name": "locks", "version": 1, "halted": None}],
         "digest": "9f",
+        "longest_turn_ms": 12.5,
         "members": MEMBERS,
         "ailing": None,
         "full": None,
@@ -44,6 +45,7 @@ def test_a_healthy_cell() -> None:
         (1, 2, 102, "follower", 2),
         (2, 3, 103, "follower", 2),
     ]
+    assert cell["replicas"][1]["longest_turn_ms"] == 12.5
     assert "replica 0 leads, 3 of 3 replicas up, tolerates 1 more failure" in in_words(cell)[0]
 
 

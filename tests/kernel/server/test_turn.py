@@ -34,3 +34,18 @@ def test_asking_from_within_the_end_is_another_turn() -> None:
     clock.pump([0, 0, 0, 0])
     assert left == [0]
     assert not clock.getDelayedCalls()
+
+
+def test_the_longest_turn_is_known() -> None:
+    """A turn counts from the first request in it until its end has done its work."""
+    clock = Clock()
+    turns = Turns(clock, lambda: clock.advance(0.5))  # type: ignore[arg-type]
+    assert turns.longest == 0
+    turns.request()
+    clock.rightNow += 0.25  # others are served
+    turns.request()
+    clock.advance(0)
+    assert turns.longest == 0.75
+    turns.request()
+    clock.advance(0)
+    assert turns.longest == 0.75
