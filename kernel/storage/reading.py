@@ -19,8 +19,10 @@ from .layout import (
     BATCH_FIELDS,
     BATCH_MAGIC,
     BATCH_SIZE,
+    CHOSEN,
     CRC,
     ENTRY,
+    INSTALLED,
     PAGE,
     SECTOR,
     TRAILER,
@@ -112,7 +114,8 @@ def read_batch(content: bytes, offset: int, seed: int) -> Batch | None:
 
 
 class Run(NamedTuple):
-    """What :func:`read_run` read. `position`: behind the last batch; `last`: its offset; `chain`: its CRC."""
+    """What :func:`read_run` read. `position`: behind the last batch; `last`: its offset; `chain`: its CRC;
+    `chosen`: the highest slot that a record says to be chosen."""
 
     position: int
     last: int
@@ -120,6 +123,7 @@ class Run(NamedTuple):
     record: int
     standing: Standing
     votes: dict[Slot, AcceptedValue]
+    chosen: Slot
     batches: int
 
 
@@ -127,12 +131,14 @@ def read_run(content: bytes, start: int, seed: int, chain: int, record: int, aft
     """As many whole batches as follow one another from `start` on without anything odd; None if not even one.
 
     The fast way through a healthy journal, 3 us a batch: no object for a batch or a header. The slots of `votes` are
-    above `after`; of several votes on a slot it has the last.
+    above `after`; of several votes on a slot it has the last. A snapshot that a peer gave, unless `after` covers it, is
+    odd: what it means for the votes before it takes more care.
 
     Args:
         chain: CRC of the batch before. record: the number that the first record must have.
     """
     votes: dict[Slot, AcceptedValue] = {}
+    chosen = after
     batches = 0
     position, last, best = start, start, None
     limit = len(content) - BATCH_SIZE
@@ -153,8 +159,13 @@ def read_run(content: bytes, start: int, seed: int, chain: int, record: int, aft
             break
         at += count * ENTRY.size
         found = []
+        told = chosen
         for type_, kind, length, slot, round_, member, payload_crc in ENTRY.iter_unpack(table):
             if type_ != ACCEPTED:
+                if type_ == CHOSEN and slot > after:
+                    if kind == INSTALLED:
+                        break
+                    told = max(told, slot)
                 continue
             payload = content[at : at + length]
             if crc32(payload) != payload_crc or kind not in KINDS:
@@ -165,6 +176,7 @@ def read_run(content: bytes, start: int, seed: int, chain: int, record: int, aft
                     known, ballot = (round_, member), Ballot(round_, MemberId(member))
                 found.append(AcceptedValue(ballot, slot, Value(KINDS[kind], payload)))
         else:
+            chosen = told
             for vote in found:
                 votes[vote[1]] = vote
             last, position = position, aligned(position + size)
@@ -174,7 +186,7 @@ def read_run(content: bytes, start: int, seed: int, chain: int, record: int, aft
         break
     if best is None:
         return None
-    return Run(position, last, chain, record, unflatten(*best), votes, batches)
+    return Run(position, last, chain, record, unflatten(*best), votes, Slot(chosen), batches)
 
 
 def find_header(content: bytes, start: int, seed: int) -> int | None:

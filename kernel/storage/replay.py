@@ -64,6 +64,10 @@ class Replay:
             own.untrusted or standing.untrusted,
         )
 
+    def tell(self, slot: Slot) -> None:
+        """Every slot up to `slot` was known to be chosen, slot by slot."""
+        self._told = max(self._told, slot)
+
     def records(self, entries: Sequence[Entry], payloads: Sequence[bytes | None], where: str) -> None:
         """The records of one batch, whose header was given to :meth:`reach`; a payload that cannot be read is None."""
         votes, lost, snapshot = self.votes, self.lost, self.snapshot
@@ -90,8 +94,8 @@ class Replay:
         if kind == INSTALLED:
             if self._proven is None:
                 self._proven = self._told
-        elif slot > self._told:
-            self._told = slot
+        else:
+            self.tell(slot)
 
     def _lose(self, slot: Slot, where: str) -> None:
         if slot > self.snapshot:

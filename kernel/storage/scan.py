@@ -169,6 +169,7 @@ class Scanner:
             return None
         replay.reach(run.standing)
         replay.votes.update(run.votes)
+        replay.tell(run.chosen)
         self.chain, self.record = run.chain, run.record
         self.batches += run.batches
         return run.last, run.position

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
-from quorate.kernel.paxos.ready import DurableState
+from quorate.kernel.paxos.ready import DurableState, KnownChosen
 from quorate.kernel.storage.errors import (
     DirectoryInUse,
     JournalFailed,
@@ -229,6 +229,25 @@ def test_a_fetched_snapshot_that_is_lost_leaves_no_hole(kit: Any) -> None:
     assert not state.damaged
     assert state.chosen == 20
     assert [vote.slot for vote in state.votes] == [*range(11, 21), 501]
+
+
+def test_votes_below_a_lost_snapshot_from_a_peer_are_not_believed(kit: Any) -> None:
+    """A vote recorded before a peer's snapshot was installed may be for a value that was not chosen: without that
+    snapshot it is not applied as if it were, however healthy the journal is."""
+    fs = kit.memory()
+    recovered = kit.recover(fs)
+    kit.write(recovered.journal, kit.vote(1), kit.vote(2), kit.chosen(1))
+    recovered.snapshots.write(Slot(40), kit.founding, [])
+    kit.write(recovered.journal, KnownChosen(Slot(40), installed=True))
+    for slot in range(41, 46):
+        kit.write(recovered.journal, kit.vote(slot), kit.chosen(slot))
+    recovered.close()
+    assert kit.recover(fs.copy(Random(0))).state.chosen == 45
+    fs.remove(kit.path(f"snapshot-{40:020d}.snap"))
+    state = kit.recover(fs).state
+    assert state.intact
+    assert state.chosen == 1
+    assert [vote.slot for vote in state.votes] == [1, 2, *range(41, 46)]
 
 
 def test_an_old_snapshot_put_beside_changes_nothing(kit: Any) -> None:
