@@ -23,6 +23,9 @@ A configuration file is TOML::
 
     [limits]                        # optional
 
+    [options.zookeeper]             # optional; what the front behind that door reads
+    tick = 2000
+
 Nothing has to be initialized: replicas that start on empty directories with the same cell name and the same founders
 found the same cell, because its 16-byte id is a digest of just these. Once founded, the id on the disk counts.
 
@@ -90,7 +93,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """One replica. `peer`, `client` and the `doors` (face -> endpoint) are what it listens on."""
+    """One replica. `peer`, `client` and the `doors` (face -> endpoint) are what it listens on; `options` are for the
+    fronts behind the doors (face -> option -> value as text, which the front judges)."""
 
     cell: str
     member: int
@@ -103,6 +107,7 @@ class ReplicaConfig:
     allow: tuple[str, ...] = ()
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.cell:
@@ -116,6 +121,9 @@ class ReplicaConfig:
             raise BadConfiguration(f"the founders' ids {ids}: different ones between 1 and 65535 are needed")
         if self.timing.lease_ms < 4 * self.timing.heartbeat_ms:
             raise BadConfiguration("timing: lease_ms must be at least four times heartbeat_ms")
+        for face in self.options:
+            if face not in self.doors:
+                raise BadConfiguration(f"[options.{face}]: no such door is listened on")
         try:
             for endpoint in (self.peer, self.client, *self.doors.values()):
                 listening(endpoint)
@@ -177,7 +185,9 @@ class ReplicaConfig:
 
 # ---------------------------------------------------------------- reading
 
-_KNOWN: Final = frozenset(("cell", "member", "directory", "machines", "allow", "listen", "members", "timing", "limits"))
+_KNOWN: Final = frozenset(
+    ("cell", "member", "directory", "machines", "allow", "listen", "members", "timing", "limits", "options")
+)
 _T = TypeVar("_T")
 
 
@@ -203,6 +213,7 @@ def _from_mapping(said: Mapping[str, Any], base: Path) -> ReplicaConfig:
         allow=_names(said, "allow"),
         timing=_numbers(Timing, said.get("timing", {}), "[timing]"),
         limits=_numbers(Limits, said.get("limits", {}), "[limits]"),
+        options=_options(said.get("options", {})),
     )
 
 
@@ -220,6 +231,22 @@ def _names(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise BadConfiguration(f"{name} = {value!r} is no list of strings")
     return tuple(value)
+
+
+def _options(said: Any) -> dict[str, dict[str, str]]:
+    """The fronts' options: text, whole numbers and truths, each as text."""
+    if not isinstance(said, dict):
+        raise BadConfiguration("[options] is no table")
+    found: dict[str, dict[str, str]] = {}
+    for face, options in said.items():
+        if not isinstance(options, dict):
+            raise BadConfiguration(f"[options.{face}] is no table")
+        found[face] = {}
+        for name, value in options.items():
+            if not isinstance(value, str | int):
+                raise BadConfiguration(f"[options.{face}]: {name} = {value!r} is no text, number or truth")
+            found[face][name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return found
 
 
 def _numbers(made: type[_T], said: Any, where: str) -> _T:

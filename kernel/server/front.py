@@ -103,4 +103,5 @@ class FrontMaker(Protocol):
     face: ClassVar[str]
     """The name of the door in configuration, status and ``Member.doors``: "zookeeper"."""
 
-    def __call__(self, replica: Replica, reactor: object, endpoint: str, options: Mapping[str, str]) -> IService: ...
+    def __call__(self, replica: Replica, reactor: object, endpoint: str, options: Mapping[str, str]) -> IService:
+        """Make the front. Raises ValueError for an option it cannot follow: the replica then stops and says so."""

@@ -201,7 +201,12 @@ class ReplicaService(MultiService):
             endpoint = None if maker is None else self.config.doors.get(maker.face)
             if maker is None or endpoint is None or name in self._fronts:
                 continue
-            front = maker(FrontHandle(replica, maker.face), self._reactor, endpoint, {})
+            try:
+                options = self.config.options.get(maker.face, {})
+                front = maker(FrontHandle(replica, maker.face), self._reactor, endpoint, options)
+            except ValueError as error:
+                self._end_by_itself(f"[options.{maker.face}]: {error}")
+                return
             self._fronts[name] = front
             try:
                 front.setServiceParent(self)  # type: ignore[no-untyped-call]

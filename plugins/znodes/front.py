@@ -43,7 +43,7 @@ GREETING_SECONDS: Final = 10.0
 
 
 class Settings(NamedTuple):
-    """What an operator may choose, from the options of the endpoint.
+    """What an operator may choose, in the configuration's table ``[options.zookeeper]``.
 
     ``tick`` (ms), ``min-session-timeout`` and ``max-session-timeout`` (ms; 2 and 20 ticks), ``frame-max`` (bytes),
     ``extended-types`` ("true": nodes with a time to live), ``super`` (``user:base64`` digest that may do anything),

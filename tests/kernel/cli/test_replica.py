@@ -124,6 +124,17 @@ def test_it_refuses_to_start(started: Any, quorate: Any, tmp_path: Path) -> None
             assert "Traceback" not in done.stderr
 
 
+def test_it_says_which_option_of_a_door_is_wrong(quorate: Any, tmp_path: Path) -> None:
+    """What a front cannot follow ends the replica with status 1 and words that name the table."""
+    base = free_base(1) // 10
+    listened = CONFIGURATION.replace("[members.1]", 'zookeeper = "tcp:0"\n[members.1]').replace("counters", "znodes")
+    (tmp_path / "replica.toml").write_text(listened.format(base) + "[options.zookeeper]\ntock = 1\n")
+    done = quorate("replica", "--config", str(tmp_path / "replica.toml"))
+    assert done.returncode == 1
+    assert "[options.zookeeper]: unknown options: tock" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_local_cells_replicas_agree_on_everything_but_themselves(tmp_path: Path) -> None:
     """The flags of each replica name the same founders; ports and folders differ."""
     cell = LocalCell("c", 5, 20_000, ("locks",), ("tally:Tally",))

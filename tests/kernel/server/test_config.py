@@ -30,6 +30,11 @@ zookeeper = "tcp:10.0.0.2:2181"
 
 [timing]
 lease_ms = 800
+
+[options.zookeeper]
+tick = 500
+words = "*"
+extended-types = true
 """
 
 
@@ -46,6 +51,7 @@ def test_reads_everything(tmp_path: Path) -> None:
     assert config.machines == ("znodes", "locks")
     assert config.doors == {"zookeeper": "tcp:2181"}
     assert config.paxos_options().lease == 800_000
+    assert config.options == {"zookeeper": {"tick": "500", "words": "*", "extended-types": "true"}}
     assert [member.id for member in config.founding.members] == [1, 2]
     assert all(member.role is Role.VOTER for member in config.founding.members)
     assert dict(config.founding.members[1].doors)["zookeeper"] == "tcp:10.0.0.2:2181"
@@ -76,6 +82,8 @@ def test_the_cell_is_known_by_its_name_and_founders(tmp_path: Path) -> None:
         ("[timing]", "[[", "is no TOML"),
         ('machines = ["znodes", "locks"]', "machines = 3", "no list of strings"),
         ("[timing]", "[tuning]", "tuning, which nobody reads"),
+        ("[options.zookeeper]", "[options.zoo]", "no such door"),
+        ("tick = 500", "tick = 0.5", "no text, number or truth"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, old: str, new: str, words: str) -> None:
