@@ -330,7 +330,10 @@ class LiveReplica:
     # ---------------------------------------------------------------- the turn
 
     def _turn(self) -> None:
-        if self.ailing is not None or not self._running:
+        if not self._running:
+            return
+        if self.ailing is not None:
+            self._answer()  # whoever asks how it does
             return
         now = self.clocks.monotonic()
         try:
@@ -345,18 +348,23 @@ class LiveReplica:
         if self.core.configuration is not self._configuration:
             self._reconfigured(self.core.configuration)
         self._notice()
-        if self._answered:
-            self._answered = False
-            for observer in self.observers:
-                observer.after_batch()
-            if self.streams and self.node.room() > self.node.options.backlog // 2:
-                for stream in self.streams:
-                    stream.has_room()
+        self._answer()
         if not self._running:
             return
         if self.node.snapshot_due and self.snapshotting.may_take():
             self._take_snapshot()
         self._arm(now)
+
+    def _answer(self) -> None:
+        """Let the doors tell their clients what this turn brought."""
+        if not self._answered:
+            return
+        self._answered = False
+        for observer in self.observers:
+            observer.after_batch()
+        if self.streams and self.node.room() > self.node.options.backlog // 2:
+            for stream in self.streams:
+                stream.has_room()
 
     def _reconfigured(self, configuration: Configuration) -> None:
         self._configuration = configuration

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quorate.kernel.cli import ask
 from quorate.kernel.client import twisted as client
 from quorate.kernel.machine import Refusal
 from quorate.kernel.storage.errors import StorageError
@@ -13,6 +14,7 @@ from quorate.kernel.wire import plain
 from quorate.kernel.wire.native import Consistency
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 pytestmark = pytest.mark.cell
@@ -148,6 +150,18 @@ class CellTests(TestCase):
         cell.start(victim)
         await cell.until(lambda: cell.replica(victim).ailing)
         assert "old copy" in cell.replica(victim).ailing
+
+    async def test_a_replica_that_does_not_vote_can_be_asked_why(self) -> None:
+        """A replica with a failing disk answers, and sends clients elsewhere; the others go on."""
+        cell = await self.started()
+        victim = cell.leader()
+        cell.replica(victim).disk_failed(StorageError("no disk"))
+        status = await deferToThread(ask.status, cell.endpoints[victim - 1], 10.0)
+        assert (status["ailing"], status["serving"]) == ("no disk", False)
+        session = await client.connect([cell.endpoints[victim - 1], *cell.endpoints], reactor=reactor, timeout=5.0)
+        assert await session.call("ledger", "add", "a") == 1
+        assert session.member != victim
+        await session.close()
 
     async def test_another_cells_directory_is_refused(self) -> None:
         """A directory of another member stops the start, with words."""
