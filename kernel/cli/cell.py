@@ -54,6 +54,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a machine that may be loaded besides the installed ones; this folder joins the replicas' import path",
     )
+    run.add_argument(
+        "--option",
+        action="append",
+        metavar="FACE.OPTION=VALUE",
+        default=[],
+        help="how the replicas' doors behave, such as zookeeper.tick=500; again for more, remembered; {index} in a "
+        "value stands for the replica's number",
+    )
     run.add_argument("--json", action="store_true", help="print one line of JSON once every replica serves")
     for order, summary in _ORDERS.items():
         verb = verbs.add_parser(order.value, help=summary, description=summary[0].upper() + summary[1:] + ".")
@@ -126,6 +134,8 @@ def _cell(options: argparse.Namespace, directory: Path, known: local.LocalCell |
                     f"the cell in {directory} was made with {flag} {fact}, not {wanted}",
                     f"leave {flag} out, or give another --dir for another cell",
                 )
+    local.front_options(options.option, 0)
+    cell = cell._replace(options=local.merged_options(cell.options, options.option))
     if options.allow:
         allow = tuple(dict.fromkeys((*cell.allow, *options.allow)))
         cell = cell._replace(allow=allow, path=tuple(dict.fromkeys((*cell.path, os.getcwd()))))

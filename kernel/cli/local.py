@@ -42,6 +42,8 @@ class LocalCell(NamedTuple):
     allow: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     """Folders from which the replicas may import allowed machines."""
+    options: tuple[str, ...] = ()
+    """How the doors behave, as FACE.OPTION=VALUE."""
 
     def zookeeper(self, index: int) -> str:
         """Where replica `index` serves ZooKeeper clients, as host:port."""
@@ -92,6 +94,24 @@ def check_machines(names: Sequence[str], allow: Sequence[str]) -> tuple[str, ...
     return tuple(names)
 
 
+def front_options(given: Sequence[str], index: int) -> dict[str, dict[str, str]]:
+    """Face -> option -> value out of FACE.OPTION=VALUE; ``{index}`` in a value stands for the replica's number. What
+    stands later holds. A Complaint if one is not written so."""
+    found: dict[str, dict[str, str]] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        face, dot, option = name.partition(".")
+        if not (face and dot and option and equals):
+            raise Complaint(f"--option {each}", "write FACE.OPTION=VALUE, such as zookeeper.tick=500", Exit.REFUSED)
+        found.setdefault(face, {})[option] = value.replace("{index}", str(index))
+    return found
+
+
+def merged_options(before: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """What a cell was told of its doors `before`, with what is `given` now in place of the same options."""
+    return tuple({each.partition("=")[0]: each for each in (*before, *given)}.values())
+
+
 def free_base(replicas: int) -> int:
     """A base port with every port of a cell of `replicas` free now, below the range of outgoing connections."""
     for _ in range(200):
@@ -122,7 +142,7 @@ def load(directory: Path) -> tuple[LocalCell, Running | None] | None:
         return None
     try:
         known = json.loads(text)
-        lists = (tuple(known[each]) for each in ("machines", "allow", "path"))
+        lists = (tuple(known.get(each, ())) for each in ("machines", "allow", "path", "options"))
         running = known["running"]
         return (
             LocalCell(known["cell"], known["replicas"], known["port"], *lists),

@@ -47,6 +47,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a machine that may be loaded besides the installed",
     )
+    parser.add_argument(
+        "--option",
+        action="append",
+        metavar="FACE.OPTION=VALUE",
+        default=[],
+        help="how a door behaves, such as zookeeper.tick=500; again for more; {index} stands for I",
+    )
     parser.add_argument("--supervised", action="store_true", help="end when standard input closes")
 
 
@@ -68,13 +75,15 @@ def configuration(options: argparse.Namespace) -> ReplicaConfig:
     if not 0 <= options.index < count:
         raise Complaint(f"--index {options.index} of {count} replicas", "they are counted from 0", Exit.REFUSED)
     machines = local.check_machines(options.machine or local.MACHINES, options.allow)
-    cell = local.LocalCell(options.cell, count, options.port, machines, tuple(options.allow))
+    cell = local.LocalCell(
+        options.cell, count, options.port, machines, tuple(options.allow), options=tuple(options.option)
+    )
     return local_configuration(cell, options.index, options.dir)
 
 
 def local_configuration(cell: local.LocalCell, index: int, directory: Path) -> ReplicaConfig:
     """The configuration of replica `index` of a local cell."""
-    from ..server.config import CLIENT, Founder, ReplicaConfig
+    from ..server.config import CLIENT, BadConfiguration, Founder, ReplicaConfig
 
     def zookeeper(each: int) -> str:
         return f"tcp:{cell.zookeeper(each)}"
@@ -83,17 +92,21 @@ def local_configuration(cell: local.LocalCell, index: int, directory: Path) -> R
         Founder(each + 1, cell.peer(each), ((CLIENT, cell.client(each)), ("zookeeper", zookeeper(each))))
         for each in range(cell.replicas)
     )
-    return ReplicaConfig(
-        cell=cell.cell,
-        member=index + 1,
-        directory=directory.absolute(),
-        peer=_listening(cell.peer(index)),
-        client=_listening(cell.client(index)),
-        founders=tuple(founders),
-        doors={"zookeeper": _listening(zookeeper(index))},
-        machines=cell.machines,
-        allow=cell.allow,
-    )
+    try:
+        return ReplicaConfig(
+            cell=cell.cell,
+            member=index + 1,
+            directory=directory.absolute(),
+            peer=_listening(cell.peer(index)),
+            client=_listening(cell.client(index)),
+            founders=tuple(founders),
+            doors={"zookeeper": _listening(zookeeper(index))},
+            options=local.front_options(cell.options, index),
+            machines=cell.machines,
+            allow=cell.allow,
+        )
+    except BadConfiguration as bad:
+        raise Complaint(str(bad), "a local cell has the door zookeeper", Exit.REFUSED) from None
 
 
 def _listening(client: str) -> str:

@@ -217,6 +217,7 @@ class Supervisor:
         words += ["--dir", str(replica_directory(self.directory, index))]
         words += [word for each in cell.machines for word in ("--machine", each)]
         words += [word for each in cell.allow for word in ("--allow", each)]
+        words += [word for each in cell.options for word in ("--option", each)]
         return words
 
     def fallen(self, index: int, pid: int, how: str, *, by_itself: bool) -> None:

@@ -25,6 +25,8 @@ A configuration file is TOML::
 
     [options.zookeeper]             # optional; what the front behind that door reads
     tick = 2000
+    words = ["ruok", "srvr"]        # the same as "ruok,srvr"
+    sasl.alice = "her password"     # and as a table [options.zookeeper.sasl]
 
 Nothing has to be initialized: replicas that start on empty directories with the same cell name and the same founders
 found the same cell, because its 16-byte id is a digest of just these. Once founded, the id on the disk counts.
@@ -36,7 +38,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -93,8 +95,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """One replica. `peer`, `client` and the `doors` (face -> endpoint) are what it listens on; `options` are for the
-    fronts behind the doors (face -> option -> value as text, which the front judges)."""
+    """One replica. `peer`, `client` and the `doors` (face -> endpoint) are what it listens on; `options` (face -> name
+    -> value) are for the fronts behind the doors, which alone know what they mean."""
 
     cell: str
     member: int
@@ -121,9 +123,9 @@ class ReplicaConfig:
             raise BadConfiguration(f"the founders' ids {ids}: different ones between 1 and 65535 are needed")
         if self.timing.lease_ms < 4 * self.timing.heartbeat_ms:
             raise BadConfiguration("timing: lease_ms must be at least four times heartbeat_ms")
-        for face in self.options:
-            if face not in self.doors:
-                raise BadConfiguration(f"[options.{face}]: no such door is listened on")
+        closed = sorted(self.options.keys() - self.doors.keys())
+        if closed:
+            raise BadConfiguration(f"options for {', '.join(closed)}, where no door is: [listen] names none so")
         try:
             for endpoint in (self.peer, self.client, *self.doors.values()):
                 listening(endpoint)
@@ -209,11 +211,11 @@ def _from_mapping(said: Mapping[str, Any], base: Path) -> ReplicaConfig:
         client=_take(listen, CLIENT, str, "[listen]"),
         founders=tuple(founders),
         doors={face: _take(listen, face, str, "[listen]") for face in listen if face not in ("peer", CLIENT)},
+        options={face: dict(_options(each, f"[options.{face}]")) for face, each in _tables(said).items()},
         machines=_names(said, "machines"),
         allow=_names(said, "allow"),
         timing=_numbers(Timing, said.get("timing", {}), "[timing]"),
         limits=_numbers(Limits, said.get("limits", {}), "[limits]"),
-        options=_options(said.get("options", {})),
     )
 
 
@@ -233,20 +235,29 @@ def _names(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _options(said: Any) -> dict[str, dict[str, str]]:
-    """The fronts' options: text, whole numbers and truths, each as text."""
+def _tables(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    tables = said.get("options", {})
+    if not isinstance(tables, dict):
+        raise BadConfiguration(f"options = {tables!r} is no table of tables")
+    return tables
+
+
+def _options(said: Any, where: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The options of a front, as text: a list is joined with commas, a table gives names with dots."""
     if not isinstance(said, dict):
-        raise BadConfiguration("[options] is no table")
-    found: dict[str, dict[str, str]] = {}
-    for face, options in said.items():
-        if not isinstance(options, dict):
-            raise BadConfiguration(f"[options.{face}] is no table")
-        found[face] = {}
-        for name, value in options.items():
-            if not isinstance(value, str | int):
-                raise BadConfiguration(f"[options.{face}]: {name} = {value!r} is no text, number or truth")
-            found[face][name] = str(value).lower() if isinstance(value, bool) else str(value)
-    return found
+        raise BadConfiguration(f"{where} is no table")
+    for name, value in said.items():
+        match value:
+            case bool():
+                yield prefix + name, str(value).lower()
+            case str() | int():
+                yield prefix + name, str(value)
+            case list() if all(isinstance(each, str) for each in value):
+                yield prefix + name, ",".join(value)
+            case dict():
+                yield from _options(value, where, f"{prefix}{name}.")
+            case _:
+                raise BadConfiguration(f"{where}: {prefix}{name} = {value!r} is no text, number, truth or list")
 
 
 def _numbers(made: type[_T], said: Any, where: str) -> _T:

@@ -104,4 +104,5 @@ class FrontMaker(Protocol):
     """The name of the door in configuration, status and ``Member.doors``: "zookeeper"."""
 
     def __call__(self, replica: Replica, reactor: object, endpoint: str, options: Mapping[str, str]) -> IService:
-        """Make the front. Raises ValueError for an option it cannot follow: the replica then stops and says so."""
+        """The front of `replica`, not started. `options` come from the configuration (``[options.FACE]``). Raises
+        ValueError for what it cannot use, OSError for a file it cannot read: the replica then ends with these words."""

@@ -201,18 +201,15 @@ class ReplicaService(MultiService):
             endpoint = None if maker is None else self.config.doors.get(maker.face)
             if maker is None or endpoint is None or name in self._fronts:
                 continue
+            options = self.config.options.get(maker.face, {})
             try:
-                options = self.config.options.get(maker.face, {})
                 front = maker(FrontHandle(replica, maker.face), self._reactor, endpoint, options)
-            except ValueError as error:
-                self._end_by_itself(f"[options.{maker.face}]: {error}")
-                return
-            self._fronts[name] = front
-            try:
+                self._fronts[name] = front
                 front.setServiceParent(self)  # type: ignore[no-untyped-call]
-            except OSError as error:
-                replica.ail(f"the door {maker.face} at {endpoint} cannot be opened: {error}")
-                self._end_by_itself(f"{endpoint}: {error}")
+            except (OSError, ValueError) as error:
+                what = f"[options.{maker.face}]" if isinstance(error, ValueError) else endpoint
+                replica.ail(f"the door {maker.face} cannot be opened: {what}: {error}")
+                self._end_by_itself(f"{what}: {error}")
                 return
             self._log.info("the door {face} is open at {endpoint}", face=maker.face, endpoint=endpoint)
 

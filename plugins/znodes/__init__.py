@@ -4,5 +4,5 @@ the original.
 Start with ``protocol.py`` (the numbers of the protocol) and ``jute.py`` (every record, declared once). Then the
 replicated half, which is pure: ``paths.py``, ``acl.py``, ``tree.py``, ``multi.py``, ``machine.py`` with ``chunks.py``
 (what travels in the log) and ``images.py`` (snapshots). Then the half that is local to one replica: ``watches.py``,
-``reads.py``, ``connection.py``, ``front.py``, ``words.py``.
+``reads.py``, ``connection.py``, ``front.py``, ``words.py``, and ``settings.py`` (what an operator may choose).
 """

@@ -12,7 +12,7 @@ tree, all are closed as well: their watches and the answers on their way belong 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from twisted.application.service import Service
 
@@ -21,10 +21,11 @@ from ...kernel.server.front import Opened, Replica
 from ...kernel.server.lean import LeanConnection, LeanListener
 from ...kernel.server.turn import Turns
 from . import chunks, words
-from .chunks import RUN, Allow
+from .chunks import RUN
 from .connection import Connection, Stage, host
 from .machine import ZnodesMachine
-from .protocol import FACE, FRAME_MAX, INT_MAX
+from .protocol import FACE, INT_MAX
+from .settings import Settings
 from .tree import Tree
 from .watches import Watches
 
@@ -40,49 +41,6 @@ CHUNK_SIZE: Final = 128 << 10
 
 GREETING_SECONDS: Final = 10.0
 """How long a connection may stay silent before its connect request."""
-
-
-class Settings(NamedTuple):
-    """What an operator may choose, in the configuration's table ``[options.zookeeper]``.
-
-    ``tick`` (ms), ``min-session-timeout`` and ``max-session-timeout`` (ms; 2 and 20 ticks), ``frame-max`` (bytes),
-    ``extended-types`` ("true": nodes with a time to live), ``super`` (``user:base64`` digest that may do anything),
-    ``words`` (comma-separated four-letter words that are answered, or ``*``), ``grace`` (ms without a leader before
-    clients are sent away), ``max-client-connections`` (per address; 0: no bound)."""
-
-    tick_ms: int = 2000
-    timeout_min_ms: int = 4000
-    timeout_max_ms: int = 40000
-    frame_max: int = FRAME_MAX
-    allow: Allow = Allow.NOTHING
-    super_digest: bytes = b""
-    words: frozenset[str] = words.DEFAULT
-    grace_ms: int = 4000
-    per_address: int = 0
-
-    @classmethod
-    def parse(cls, options: Mapping[str, str]) -> Settings:
-        """Raises ValueError for what is not a number or not known."""
-        known = dict(options)
-        tick = int(known.pop("tick", 2000))
-        settings = cls(
-            tick_ms=tick,
-            timeout_min_ms=int(known.pop("min-session-timeout", 2 * tick)),
-            timeout_max_ms=int(known.pop("max-session-timeout", 20 * tick)),
-            frame_max=int(known.pop("frame-max", FRAME_MAX)),
-            allow=Allow.EXTENDED_TYPES if known.pop("extended-types", "") == "true" else Allow.NOTHING,
-            super_digest=known.pop("super", "").encode(),
-            words=words.chosen(known.pop("words", None)),
-            grace_ms=int(known.pop("grace", 2 * tick)),
-            per_address=int(known.pop("max-client-connections", 0)),
-        )
-        if known:
-            raise ValueError(f"unknown options: {', '.join(sorted(known))}")
-        return settings
-
-    def negotiate(self, timeout_ms: int) -> int:
-        """The time-out a client gets that asks for `timeout_ms`."""
-        return min(max(timeout_ms, self.timeout_min_ms), self.timeout_max_ms)
 
 
 class Counters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -19,11 +20,40 @@ def test_ports_of_a_cell_are_all_different() -> None:
 
 def test_a_cell_is_remembered(tmp_path: Path) -> None:
     """What is saved is loaded again, with and without a supervisor."""
-    cell = LocalCell("c", 3, 20_000, ("locks",), ("tally:Tally",), ("here",))
+    cell = LocalCell("c", 3, 20_000, ("locks",), ("tally:Tally",), ("here",), ("zookeeper.tick=500",))
     assert local.load(tmp_path) is None
     for running in (Running(7, "socket"), None):
         local.save(tmp_path, cell, running)
         assert local.load(tmp_path) == (cell, running)
+
+
+def test_a_cell_of_before_there_were_doors_is_remembered(tmp_path: Path) -> None:
+    """A file without the newer fields reads as if they were empty."""
+    local.save(tmp_path, LocalCell("c", 3, 20_000), None)
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "options"}))
+    assert local.load(tmp_path) == (LocalCell("c", 3, 20_000), None)
+
+
+def test_options_of_doors() -> None:
+    """Values may hold anything, a dot in an option is its own, a replica's number is put in, the last one holds."""
+    given = ("zookeeper.tick=500", "zookeeper.sasl.ann=a=b.c", "zookeeper.secure=tcp:2228{index}", "dns.ttl=1")
+    assert local.front_options((*given, "zookeeper.tick=7"), 2) == {
+        "zookeeper": {"tick": "7", "sasl.ann": "a=b.c", "secure": "tcp:22282"},
+        "dns": {"ttl": "1"},
+    }
+    assert local.merged_options(given[:2], ("zookeeper.tick=7", "a.b=c")) == (
+        "zookeeper.tick=7",
+        "zookeeper.sasl.ann=a=b.c",
+        "a.b=c",
+    )
+
+
+@pytest.mark.parametrize("bad", ["zookeeper.tick", "tick=500", ".tick=500", "zookeeper.=5", "=5"])
+def test_an_option_of_no_door_is_a_complaint(bad: str) -> None:
+    """Face, option and value are all needed."""
+    with pytest.raises(Complaint, match=bad):
+        local.front_options((bad,), 0)
 
 
 def test_a_damaged_file_is_a_complaint(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quorate.kernel.cli.command import Complaint
 from quorate.kernel.cli.local import LocalCell, free_base
 from quorate.kernel.cli.replica import local_configuration
 from quorate.kernel.server.config import ReplicaConfig
@@ -137,12 +138,15 @@ def test_it_says_which_option_of_a_door_is_wrong(quorate: Any, tmp_path: Path) -
 
 def test_a_local_cells_replicas_agree_on_everything_but_themselves(tmp_path: Path) -> None:
     """The flags of each replica name the same founders; ports and folders differ."""
-    cell = LocalCell("c", 5, 20_000, ("locks",), ("tally:Tally",))
+    cell = LocalCell("c", 5, 20_000, ("locks",), ("tally:Tally",), options=("zookeeper.secure=tcp:2{index}",))
     configurations: list[ReplicaConfig] = [local_configuration(cell, each, tmp_path / str(each)) for each in range(5)]
     assert len({each.cell_id for each in configurations}) == 1
     assert {(each.founders, each.machines, each.allow) for each in configurations} == {
         (configurations[0].founders, ("locks",), ("tally:Tally",))
     }
+    assert [each.options["zookeeper"]["secure"] for each in configurations] == [f"tcp:2{each}" for each in range(5)]
+    with pytest.raises(Complaint, match="options for dns"):
+        local_configuration(cell._replace(options=("dns.ttl=1",)), 0, tmp_path)
     listening = {
         port for each in configurations for port in re.findall(r"tcp:(\d+)", f"{each.peer}{each.client}{each.doors}")
     }

@@ -31,6 +31,15 @@ def alive(pid: int) -> bool:
         return False
 
 
+def four_letter_word(at: str, word: bytes) -> str:
+    """What a ZooKeeper port answers."""
+    host, _, port = at.rpartition(":")
+    with socket.create_connection((host, int(port)), 10) as link:
+        link.sendall(word)
+        with link.makefile() as answer:
+            return answer.read()
+
+
 def wait_until(what: Any, seconds: float = 20) -> None:
     """Poll until `what()` is true."""
     deadline = time.monotonic() + seconds
@@ -41,7 +50,7 @@ def wait_until(what: Any, seconds: float = 20) -> None:
 
 def test_life_of_a_cell(new_cell: Any, quorate: Any) -> None:
     """One line of JSON; orders do what they say; a killed replica returns, a stopped one does not; data survives."""
-    cell = new_cell("--replicas", "3")
+    cell = new_cell("--replicas", "3", "--option", "zookeeper.tick=700")
     facts = cell.facts
     assert set(facts) == {"cell", "dir", "leader", "replicas"}
     assert [set(each) for each in facts["replicas"]] == [{"index", "id", "pid", "client", "zookeeper", "dir"}] * 3
@@ -71,7 +80,10 @@ def test_life_of_a_cell(new_cell: Any, quorate: Any) -> None:
     assert cell.stop() == ""
     assert cell.process.returncode == 0
     assert "Error" not in cell.log.read_text()
-    again = new_cell()
+    again = new_cell("--option", "zookeeper.max-session-timeout=9000")
+    told = four_letter_word(again.zookeepers[0], b"conf")
+    assert "tickTime=700\n" in told
+    assert "maxSessionTimeout=9000\n" in told
     assert again.facts["cell"] == facts["cell"]
     assert again.clients == cell.clients
     assert quorate("call", "counters.get", "kept", "--at", again.at).stdout == "6\n"
@@ -184,6 +196,15 @@ def test_a_taken_port_is_named(new_cell: Any, quorate: Any) -> None:
         done = quorate("cell", "run", "--dir", str(cell.directory))
     assert done.returncode == 1
     assert str(port) in done.stderr
+
+
+def test_options_that_a_door_does_not_know(tmp_path: Path, quorate: Any) -> None:
+    """The cell does not start, and says which door refused what."""
+    for option, says in (("zookeeper.tick=soon", "tick=soon is invalid"), ("tick=5", "FACE.OPTION=VALUE")):
+        done = quorate("cell", "run", "--replicas", "1", "--dir", str(tmp_path / "cell"), "--option", option)
+        assert done.returncode in (1, 2)
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_refusals_are_exit_status_2(shared_cell: Any, quorate: Any) -> None:

@@ -51,10 +51,32 @@ def test_reads_everything(tmp_path: Path) -> None:
     assert config.machines == ("znodes", "locks")
     assert config.doors == {"zookeeper": "tcp:2181"}
     assert config.paxos_options().lease == 800_000
-    assert config.options == {"zookeeper": {"tick": "500", "words": "*", "extended-types": "true"}}
     assert [member.id for member in config.founding.members] == [1, 2]
     assert all(member.role is Role.VOTER for member in config.founding.members)
     assert dict(config.founding.members[1].doors)["zookeeper"] == "tcp:10.0.0.2:2181"
+
+
+def test_options_of_a_door_are_text(tmp_path: Path) -> None:
+    """Numbers, truths and lists become text; a table gives names with dots. What they mean is the front's affair."""
+    said = """[options.zookeeper]
+tick = 500
+read-only = true
+words = ["ruok", "srvr"]
+sasl.ann = "secret"
+[options.zookeeper.sasl.more]
+bob = "b"
+[timing]"""
+    config = read(tmp_path, GOOD.split("[options.")[0].replace("[timing]", said))
+    assert config.options == {
+        "zookeeper": {
+            "tick": "500",
+            "read-only": "true",
+            "words": "ruok,srvr",
+            "sasl.ann": "secret",
+            "sasl.more.bob": "b",
+        }
+    }
+    assert read(tmp_path, GOOD.split("[options.")[0]).options == {}
 
 
 def test_the_cell_is_known_by_its_name_and_founders(tmp_path: Path) -> None:
@@ -82,8 +104,10 @@ def test_the_cell_is_known_by_its_name_and_founders(tmp_path: Path) -> None:
         ("[timing]", "[[", "is no TOML"),
         ('machines = ["znodes", "locks"]', "machines = 3", "no list of strings"),
         ("[timing]", "[tuning]", "tuning, which nobody reads"),
-        ("[options.zookeeper]", "[options.zoo]", "no such door"),
-        ("tick = 500", "tick = 0.5", "no text, number or truth"),
+        ("[options.zookeeper]", "[options.dns]", "options for dns, where no door is"),
+        ("[options.zookeeper]", "[options]\nzookeeper = 3\n[options.b]", r"options\.zookeeper\] is no table"),
+        ("tick = 500", "tick = 1.5", "tick = 1.5 is no text"),
+        ("[options.zookeeper]", "[limits]\n[[options]]", "no table of tables"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -12,33 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
 from quorate.kernel.server.front import Opened
-from quorate.plugins.znodes.chunks import Allow
-from quorate.plugins.znodes.front import GREETING_SECONDS, Settings
+from quorate.plugins.znodes.front import GREETING_SECONDS
 from quorate.plugins.znodes.machine import ZnodesMachine
-from quorate.plugins.znodes.protocol import FRAME_MAX, Op, Xid
+from quorate.plugins.znodes.protocol import Op, Xid
 from znodes_talk import Room, Talk
 from znodes_wire import create, path_watch, put
-
-
-def test_settings() -> None:
-    """Options become settings; time-outs follow the tick; what is unknown or no number is refused."""
-    plain = Settings.parse({})
-    assert (plain.tick_ms, plain.timeout_min_ms, plain.timeout_max_ms, plain.frame_max) == (
-        2000,
-        4000,
-        40_000,
-        FRAME_MAX,
-    )
-    assert plain.allow == Allow.NOTHING
-    mine = Settings.parse(
-        {"tick": "100", "max-session-timeout": "500", "extended-types": "true", "words": "ruok, srvr"}
-    )
-    assert (mine.timeout_min_ms, mine.timeout_max_ms, mine.allow) == (200, 500, Allow.EXTENDED_TYPES)
-    assert mine.words == {"ruok", "srvr"}
-    assert [mine.negotiate(asked) for asked in (0, 300, 9000)] == [200, 300, 500]
-    for bad in ({"tock": "1"}, {"tick": "soon"}, {"words": "nope"}):
-        with pytest.raises(ValueError, match=r"unknown|invalid"):
-            Settings.parse(bad)
 
 
 def test_one_chunk_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
