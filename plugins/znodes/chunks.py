@@ -39,6 +39,8 @@ class Allow(IntFlag):
     NOTHING = 0
     EXTENDED_TYPES = 1
     """Nodes with a time to live."""
+    ENFORCE_QUOTA = 2
+    """Hard limits of quotas are held."""
 
 
 def pause(connection: int) -> bytes:

@@ -133,6 +133,7 @@ class ZnodesMachine(RawMachine):
     def apply_chunk(self, commit: Commit, chunk: bytes, answers: list[bytes] | None) -> None:
         """Apply the runs of a chunk. Layout and pauses: see :mod:`chunks`."""
         allow, identities, at = unpack_head(chunk)
+        self.tree.enforcing = bool(allow & Allow.ENFORCE_QUOTA)
         if answers is not None:
             self.answers = answers
         attached = commit.sessions

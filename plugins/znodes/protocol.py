@@ -87,6 +87,7 @@ class Err(IntEnum):
     SESSION_MOVED = -118
     NO_WATCHER = -121
     RECONFIG_DISABLED = -123
+    QUOTA_EXCEEDED = -125
 
 
 class Fault(Exception):

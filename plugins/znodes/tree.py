@@ -17,11 +17,11 @@ protocol's tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 from zlib import crc32
 
-from . import paths
+from . import paths, quotas
 from .acl import OPEN, READ_ONLY, Identities, permits, settled
 from .codec import STAT
 from .protocol import ANY_VERSION, INT_MAX, Err, Event, Fault, Right
@@ -32,6 +32,8 @@ _WRITE: Final = Right.WRITE.value
 _CREATE: Final = Right.CREATE.value
 _DELETE: Final = Right.DELETE.value
 _ADMIN: Final = Right.ADMIN.value
+_Z: Final = ord("z")
+"""Paths whose second byte is another are not below /zookeeper: the cheapest way to pass by the quotas' nodes."""
 
 
 class Observer(Protocol):
@@ -144,6 +146,10 @@ class Tree:
         """Sum of every node's content and family hashes."""
         self.size = 0
         """Bytes of all data, for monitoring."""
+        self.quotas: dict[bytes, None] = {}
+        """Paths that have a quota."""
+        self.enforcing = False
+        """Whether hard limits of quotas are held against the changes that come next."""
         self.observer: Observer | None = None
         self.undo: list[tuple[Callable[..., None], tuple[object, ...]]] | None = None
         self._plant()
@@ -173,6 +179,8 @@ class Tree:
         self.sum += node.content + node.family
         self.size += len(node.value or b"")
         self._index(path, node.owner)
+        if path.startswith(quotas.BELOW):
+            self._limit(path, True)
 
     def _index(self, path: bytes, owner: int) -> None:
         if owner > 0:
@@ -219,6 +227,8 @@ class Tree:
             raise Fault(Err.BAD_ARGUMENTS)
         if above.owner > 0:
             raise Fault(Err.NO_CHILDREN_FOR_EPHEMERALS)
+        if self.enforcing and self.quotas:
+            self._check_quota(path, 1, len(value) if value else 0)
         if self.undo is not None:
             self.undo.append((self._uncreate, (path, above, above.pzxid, number)))
         nodes[path] = node = Node(path, value, acl, owner, zxid, now)
@@ -239,6 +249,8 @@ class Tree:
             self.size += len(value)
         if owner:
             self._index(path, owner)
+        if self.quotas or path[1] == _Z:
+            self._count(path, 1, len(value) if value else 0)
         if self.observer is not None:
             self.observer(Event.CREATED, path, acl, above.acl)
         return path
@@ -287,6 +299,8 @@ class Tree:
                 del self.ephemerals[owner]
         elif owner:
             del self.fleeting[path]
+        if self.quotas:
+            self._count(path, -1, -len(node.value) if node.value else 0)
         if self.observer is not None:
             self.observer(Event.DELETED, path, node.acl, above.acl)
 
@@ -297,6 +311,8 @@ class Tree:
             raise _absent(path)
         if node.acl is not OPEN and not permits(node.acl, _WRITE, who):
             raise Fault(Err.NO_AUTH)
+        if self.enforcing and self.quotas:
+            self._check_quota(path, 0, (len(value) if value else 0) - (len(node.value) if node.value else 0))
         current = node.version
         if version != ANY_VERSION and version != current:
             raise Fault(Err.BAD_VERSION)
@@ -311,7 +327,10 @@ class Tree:
         content = hash((node.birth, crc32(value) if value is not None else -9, zxid, now, current))
         self.sum += content - node.content
         node.content = content
-        self.size += (len(value) if value else 0) - (len(before) if before else 0)
+        more = (len(value) if value else 0) - (len(before) if before else 0)
+        self.size += more
+        if more and self.quotas:
+            self._count(path, 0, more)
         if self.observer is not None:
             self.observer(Event.DATA_CHANGED, path, node.acl, OPEN)
         return node
@@ -360,16 +379,71 @@ class Tree:
 
     def descendants(self, path: bytes) -> int:
         """How many nodes are below the one at `path`, at any depth."""
-        if path == paths.ROOT:
-            return len(self.nodes) - 2
-        total = 0
+        return len(self.nodes) - 2 if path == paths.ROOT else sum(1 for _ in self._subtree(path)) - 1
+
+    def _subtree(self, path: bytes) -> Iterator[Node]:
+        """The node at `path`, which is not the root, and every one below it."""
         found = [path]
         for place in found:
-            children = self.nodes[place].children
-            if children:
-                total += len(children)
-                found.extend(place + b"/" + name for name in children)
-        return total
+            node = self.nodes[place]
+            yield node
+            if node.children:
+                found.extend(place + b"/" + name for name in node.children)
+
+    # Quotas
+
+    def quota_over(self, path: bytes) -> bytes | None:
+        """The path at or above `path`, nearest to it, that has a quota."""
+        while path:
+            if path in self.quotas:
+                return path
+            path = path[: path.rfind(b"/")]
+        return None
+
+    def _check_quota(self, path: bytes, nodes: int, size: int) -> None:
+        """Refuse so many more nodes and bytes at `path` if a hard limit says so. Half a quota limits nothing."""
+        place = self.quota_over(path)
+        if place is None:
+            return
+        limits = self.nodes.get(quotas.limits_path(place))
+        stats = self.nodes.get(quotas.stats_path(place))
+        if limits is not None and stats is not None:
+            quotas.check(limits.value, stats.value, nodes, size)
+
+    def _count(self, path: bytes, nodes: int, size: int) -> None:
+        """Keep what quotas count true: a node came (1), went (-1) or has other data (0) at `path`."""
+        if nodes and path.startswith(quotas.BELOW):
+            self._limit(path, nodes > 0)
+            place = quotas.subject(path, quotas.STATS)
+            if place is not None and nodes > 0:
+                there = list(self._subtree(place)) if place in self.nodes else []
+                self._rewrite(path, quotas.counted(len(there), sum(len(node.value or b"") for node in there)))
+        place = self.quota_over(path)
+        if place is not None:
+            place = quotas.stats_path(place)
+            stats = self.nodes.get(place)
+            try:
+                if stats is not None:
+                    self._rewrite(place, quotas.moved(stats.value, nodes, size))
+            except ValueError:
+                pass  # A client wrote there what is no line; until it is mended nothing is counted.
+
+    def _limit(self, path: bytes, there: bool) -> None:
+        """A node below /zookeeper/quota came or went: note the quota if it is its limits."""
+        place = quotas.subject(path, quotas.LIMITS)
+        if place is not None and there:
+            self.quotas[place] = None
+        elif place is not None:
+            self.quotas.pop(place, None)
+
+    def _rewrite(self, path: bytes, value: bytes) -> None:
+        """Replace data by the tree's own decision: nobody is told, and no version or time changes."""
+        node = self.nodes[path]
+        if self.undo is not None:
+            self.undo.append((self._unset, (node, node.value, node.mzxid, node.mtime, node.version)))
+        self._unset(node, value, node.mzxid, node.mtime, node.version)
+
+    # Taking back
 
     def roll_back(self, steps: list[tuple[Callable[..., None], tuple[object, ...]]]) -> None:
         """Take changes back, newest first."""
@@ -388,6 +462,8 @@ class Tree:
                 del self.ephemerals[node.owner]
         elif node.owner:
             del self.fleeting[path]
+        if path.startswith(quotas.BELOW):
+            self._limit(path, False)
         above.creates = creates
         self._put_pzxid(above, pzxid)
 
@@ -397,6 +473,8 @@ class Tree:
         self.sum += node.content + node.family
         self.size += len(node.value or b"")
         self._index(path, node.owner)
+        if path.startswith(quotas.BELOW):
+            self._limit(path, True)
         self._put_pzxid(above, pzxid)
 
     def _put_pzxid(self, node: Node, pzxid: int) -> None:
