@@ -14,6 +14,7 @@ Option                       Default    Meaning
 ``max-client-connections``   0          Connections from one address; 0: any number.
 ``max-connections``          0          Connections in all; 0: any number.
 ``extended-types``           false      Whether nodes may have a time to live.
+``enforce-quota``            false      Whether hard limits of quotas are held.
 ``words``                    (safe)     Four-letter words that are answered, with commas, or ``*``.
 ``super``                    (nobody)   ``user:base64(sha1(user:password))``: may do anything.
 ``sasl.USER``                (nobody)   The password of USER, who may authenticate by SASL DIGEST-MD5.
@@ -83,7 +84,8 @@ class Settings(NamedTuple):
             timeout_min_ms=_number(known, "min-session-timeout", 2 * tick),
             timeout_max_ms=_number(known, "max-session-timeout", 20 * tick),
             frame_max=_number(known, "frame-max", FRAME_MAX),
-            allow=Allow.EXTENDED_TYPES if _truth(known, "extended-types") else Allow.NOTHING,
+            allow=(Allow.EXTENDED_TYPES if _truth(known, "extended-types") else Allow.NOTHING)
+            | (Allow.ENFORCE_QUOTA if _truth(known, "enforce-quota") else Allow.NOTHING),
             super_digest=known.pop("super", "").encode(),
             words=words.chosen(known.pop("words", None)),
             grace_ms=_number(known, "grace", 2 * tick),

@@ -27,6 +27,7 @@ def test_time_outs_follow_the_tick() -> None:
     )
     assert (mine.timeout_min_ms, mine.timeout_max_ms, mine.grace_ms) == (200, 500, 200)
     assert (mine.allow, mine.words) == (Allow.EXTENDED_TYPES, {"ruok", "srvr"})
+    assert Settings.parse({"enforce-quota": "true"}).allow == Allow.ENFORCE_QUOTA
     assert [mine.negotiate(asked) for asked in (0, 300, 9000)] == [200, 300, 500]
 
 
@@ -64,10 +65,10 @@ def test_every_option_is_explained() -> None:
     """The module's table, which is the reference page, names the options there are and no others."""
     rows = re.findall(r"^(``.*?``)  ", settings.__doc__ or "", re.MULTILINE)
     named = {each.strip("`") for row in rows for each in row.split(", ")}
-    assert len(named) == 19
+    assert len(named) == 20
     with pytest.raises(ValueError, match=r"unknown options: xyz$"):
         Settings.parse(
             {each: "1" for each in named if each not in ("words", "client-certificates")}
-            | dict.fromkeys(("extended-types", "reconfig", "read-only", "local-sessions"), "true")
+            | dict.fromkeys(("extended-types", "enforce-quota", "reconfig", "read-only", "local-sessions"), "true")
             | {"words": "ruok", "client-certificates": "want", "xyz": ""}
         )
