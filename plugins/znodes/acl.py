@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha1
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple, TypeAlias
 
 from .codec import INT, OPEN_ACL, buffer_end, ustring
@@ -63,9 +63,19 @@ def packed(items: Iterable[Entry]) -> bytes:
     return INT.pack(len(parts)) + b"".join(parts)
 
 
+def _network(pattern: bytes) -> IPv4Network | IPv6Network:
+    """The addresses that ``address`` or ``address/bits`` stands for. Raises ValueError, also for a netmask."""
+    address, slash, bits = pattern.decode().partition("/")
+    if not slash:
+        return ip_network(address)
+    if not bits.isdigit():
+        raise ValueError(bits)
+    return ip_network((ip_address(address), int(bits)), strict=False)
+
+
 def _address_matches(address: bytes, pattern: bytes) -> bool:
     try:
-        return ip_address(address.decode()) in ip_network(pattern.decode(), strict=False)
+        return ip_address(address.decode()) in _network(pattern)
     except ValueError:
         return False
 
@@ -97,11 +107,10 @@ def _valid_id(scheme: bytes, name: bytes | None) -> bool:
     if name is None:
         return False
     if scheme == b"digest":
-        user, colon, secret = name.partition(b":")
-        return bool(colon and user and secret and b":" not in secret)
+        return name.rstrip(b":").count(b":") == 1
     if scheme == b"ip":
         try:
-            ip_network(name.decode(), strict=False)
+            _network(name)
         except ValueError:
             return False
         return True

@@ -38,13 +38,29 @@ def test_auth_becomes_what_was_proved() -> None:
     "entry",
     [
         (1, b"nosuch", b"x"), (1, b"world", b"someone"), (1, b"digest", b"nocolon"), (1, b"digest", b"a:b:c"),
-        (1, b"ip", b"10.0.0.0/99"), (1, b"ip", b"here"), (1, None, b"x"), (1, b"ip", None),
+        (1, b"digest", b"a:"), (1, b"digest", b"::"), (1, b"digest", b""), (1, b"super", b""), (1, b"nosuch", None),
+        (1, b"ip", b"10.0.0.0/99"), (1, b"ip", b"here"), (1, None, b"x"), (1, b"ip", None), (1, b"ip", b"1.2.3"),
+        (1, b"ip", b"1.2.3.4/"), (1, b"ip", b"1.2.3.4/-1"), (1, b"ip", b"1.2.3.4/255.0.0.0"), (1, b"ip", b""),
+        (1, b"ip", b"1.2.3.4/8/2"), (1, b"ip", b"1.2.3.4 "), (1, b"ip", b"1.2.3.256"), (1, b"ip", b"fe80::1/129"),
     ],
 )  # fmt: skip
 def test_invalid_entries(entry: tuple[int, bytes | None, bytes | None]) -> None:
-    """An unknown scheme or an impossible id is refused."""
+    """An unknown scheme or an impossible id is refused (ZK-7.3, ZK-7.4)."""
     with pytest.raises(Fault):
         acl.settled(listed(entry), (HERE,))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (31, b"digest", b"a:b"), (31, b"digest", b":b"), (31, b"digest", b"a:b:"), (0, b"ip", b"1.2.3.4/32"),
+        (64, b"ip", b"1.2.3.4/0"), (1, b"ip", b"::1"), (1, b"ip", b"fe80::/10"), (31, b"world", b"anyone"),
+    ],
+)  # fmt: skip
+def test_valid_entries(entry: tuple[int, bytes, bytes]) -> None:
+    """What the original takes is kept as it is, odd digests and rights included; addresses may be IPv6 as in its later
+    releases (ZK-7.4)."""
+    assert acl.entries(acl.settled(listed(entry), (HERE,))) == (Entry(*entry),)
 
 
 def test_empty_and_null_lists_are_refused() -> None:
@@ -68,6 +84,9 @@ def test_rights() -> None:
     assert not acl.permits(mine, Right.ADMIN, (HERE, ANN))
     assert acl.permits(mine, Right.ADMIN, (HERE, acl.SUPER))
     assert acl.permits(listed((1, b"ip", b"fe80::/10")), Right.READ, ((b"ip", b"fe80::1"),))
+    assert acl.permits(listed((1, b"ip", b"0.0.0.0/0")), Right.READ, (stranger,))
+    assert acl.permits(listed((1, b"ip", b"193.0.0.1/7")), Right.READ, (stranger,))
+    assert not acl.permits(listed((1, b"ip", b"::/0")), Right.READ, (stranger,))
 
 
 def test_hashes_are_masked() -> None:
