@@ -9,6 +9,7 @@ Source: PrepRequestProcessor.fixupACL, ZooKeeperServer.checkACL, and the provide
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable
 from functools import lru_cache
@@ -31,7 +32,15 @@ READ_ONLY: Final = b"\0\0\0\1\0\0\0\1\0\0\0\5world\0\0\0\6anyone"
 REMEMBERED: Final = 1024
 """Lists up to this many bytes have their outcomes cached; clients must not fill the memory with large ones."""
 SUPER: Final[Identity] = (b"super", b"")
+SASL_SUPER: Final[Identity] = (b"sasl", b"super")
+"""Counts as every user of SASL, as in the original."""
+PROVABLE: Final = (b"digest", b"sasl", b"x509")
+"""What scheme "auth" stands for; an address proves nothing."""
 WORLD: Final[Identity] = (b"world", b"anyone")
+
+
+_PRINCIPAL: Final = re.compile(rb"[^@]*|[^/@]*(?:/[^/@]*)?@[^/@]*")
+"""What a user of SASL may be called: KerberosName decides in the original."""
 
 
 class Entry(NamedTuple):
@@ -98,7 +107,7 @@ def _permits(acl: bytes, right: int, who: Identities) -> bool:
         if scheme == b"ip":
             if any(kind == b"ip" and _address_matches(address, name or b"") for kind, address in who):
                 return True
-        elif (scheme, name) in who:
+        elif (scheme == b"sasl" and SASL_SUPER in who) or (scheme, name) in who:
             return True
     return False
 
@@ -114,7 +123,9 @@ def _valid_id(scheme: bytes, name: bytes | None) -> bool:
         except ValueError:
             return False
         return True
-    return False
+    if scheme == b"sasl":
+        return _PRINCIPAL.fullmatch(name) is not None
+    return scheme == b"x509" and bool(name)
 
 
 def settled(acl: bytes, who: Identities) -> bytes:
@@ -139,7 +150,7 @@ def _settled(acl: bytes, who: Identities) -> bytes:
         if scheme == b"world" and name == b"anyone":
             kept[entry] = None
         elif scheme == b"auth":
-            proved = [identity for identity in who if identity[0] == b"digest"]
+            proved = [identity for identity in who if identity[0] in PROVABLE]
             if not proved:
                 raise Fault(Err.INVALID_ACL)
             kept.update(dict.fromkeys(Entry(perms, *identity) for identity in proved))

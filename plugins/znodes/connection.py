@@ -33,7 +33,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ...kernel.machine import SessionId
-from . import acl, jute
+from . import jute, proofs
 from .acl import OPEN, Identities, permits
 from .chunks import pause
 from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
@@ -43,6 +43,7 @@ from .tree import stat
 
 if TYPE_CHECKING:
     from .front import ZooKeeperFront
+    from .sasl import Exchange
 
 IN_FLIGHT_MAX: Final = 4096
 """Requests of one connection on their way before it is read no further."""
@@ -59,9 +60,12 @@ _GET_DATA: Final = Op.GET_DATA.value
 _EXISTS: Final = Op.EXISTS.value
 _PING: Final = Op.PING.value
 _AUTH: Final = Op.AUTH.value
+_SASL: Final = Op.SASL.value
 _SYNC: Final = Op.SYNC.value
 _CLOSE: Final = Op.CLOSE_SESSION.value
 _READ: Final = Right.READ.value
+_APART: Final = frozenset((_PING, _AUTH, _SASL))
+"""What is no part of a run of reads or writes."""
 MARK: Final = b""
 """In the queue: the answers of what is before it are called for at a pause."""
 
@@ -100,7 +104,7 @@ class Connection:
 
     __slots__ = (
         "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client", "out",
-        "packed_identities", "pausing", "queue", "queued", "rest", "room", "sent_count",
+        "packed_identities", "pausing", "queue", "queued", "rest", "room", "sasl", "sent_count",
         "session", "stage", "stalled", "timeout_ms", "told_count", "wire",
     )  # fmt: skip
 
@@ -114,6 +118,7 @@ class Connection:
         self.timeout_ms = 0
         self.identities: Identities = ((b"ip", host(address).encode()),)
         self.packed_identities = pack_ids(self.identities)
+        self.sasl: Exchange | None = None
         self.old_client = False
         """Its connect request had no read-only byte, so neither must the response."""
         self.rest = b""
@@ -329,6 +334,10 @@ class Connection:
             if op == _AUTH and self._authenticate(frame):
                 self.out.append(reply(xid, 0))
                 return True
+            if op == _SASL:
+                answered, goes_on = self._negotiate(xid, frame)
+                self.out.append(answered)
+                return goes_on
             self.stage = Stage.ENDING
             if op == _AUTH:
                 self.front.counters.auth_failed += 1
@@ -349,22 +358,29 @@ class Connection:
         return True
 
     def _authenticate(self, frame: bytes) -> bool:
-        """Add what the client proves to be. Doing it twice is doing it once."""
-        try:
-            record = jute.read(jute.Auth, frame[8:])
-        except Malformed:
+        """Take an auth packet. Doing it twice is doing it once."""
+        proved = proofs.by_packet(self.front.settings.super_digest, self.identities, frame)
+        if proved is None:
             return False
-        if record.scheme == b"ip":
-            return True
-        if record.scheme != b"digest" or record.auth is None:
-            return False
-        identity = acl.digest_identity(record.auth)
-        proved = [identity]
-        if identity[1] == self.front.settings.super_digest:
-            proved.append(acl.SUPER)
+        self.prove(proved)
+        return True
+
+    def prove(self, proved: Identities) -> None:
+        """Count from now on what the client proved to be."""
         self.identities = (*self.identities, *(one for one in proved if one not in self.identities))
         self.packed_identities = pack_ids(self.identities)
-        return True
+
+    def _negotiate(self, xid: int, frame: bytes) -> tuple[bytes, bool]:
+        """Take one step of SASL: the reply, and whether the connection goes on."""
+        if self.sasl is None:
+            self.sasl = self.front.exchange()
+        answered, proved = proofs.by_sasl(self.sasl, xid, frame)
+        if proved is not None:
+            self.prove(proved)
+            return answered, True
+        self.front.counters.auth_failed += 1
+        self.stage = Stage.ENDING
+        return answered, False
 
     def _proves(self, op: int, frame: bytes) -> bool:
         """Whether a request outside ANSWERS is an authentication that succeeds. What it proves counts for the writes
@@ -392,7 +408,7 @@ class Connection:
                 break
             _length, xid, op = head(buffer, at)
             is_write = op in WRITES
-            if is_write is not writing or op in (_PING, _AUTH):
+            if is_write is not writing or op in _APART:
                 if at > start:
                     self._put(buffer[start:at], count, writing)
                 start, count, writing = at, 0, is_write
@@ -401,6 +417,15 @@ class Connection:
                     self.wire.send(REPLY.pack(16, xid, front.machine.zxid, 0))
                     start = at = stop
                     continue
+                if op == _SASL:  # answered at once, too: what follows may need what it proves
+                    answered, goes_on = self._negotiate(xid, buffer[at + 4 : stop])
+                    self.sent_count += 1
+                    self.wire.send(answered)
+                    start = at = stop
+                    if goes_on:
+                        continue
+                    self.wire.pause()
+                    return at
             count += 1
             if op == _SYNC and not synced:
                 synced = True

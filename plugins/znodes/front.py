@@ -12,6 +12,7 @@ tree, all are closed as well: their watches and the answers on their way belong 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from twisted.application.service import Service
@@ -25,6 +26,7 @@ from .chunks import RUN
 from .connection import Connection, Stage, host
 from .machine import ZnodesMachine
 from .protocol import FACE, INT_MAX
+from .sasl import Exchange
 from .settings import Settings
 from .tree import Tree
 from .watches import Watches
@@ -186,6 +188,11 @@ class ZooKeeperFront(Service):
         """Close every connection; sessions live on."""
         for connection in list(self.connections.values()):
             connection.drop()
+
+    def exchange(self) -> Exchange | None:
+        """The beginning of an authentication by SASL; None where nobody can."""
+        users = self.settings.users
+        return Exchange(users, token_hex(16).encode()) if users else None
 
     # ------------------------------------------------------------ sessions
 

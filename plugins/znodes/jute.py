@@ -146,6 +146,7 @@ Create: Final = Struct("path" / Path, "data" / Buffer, "acl" / c.RawCopy(Acls), 
 CreateTtl: Final = Struct("path" / Path, "data" / Buffer, "acl" / c.RawCopy(Acls), "flags" / Int32sb, "ttl" / Int64sb)
 MultiHeader: Final = Struct("type" / Int32sb, "done" / Bool, "err" / Int32sb)
 Auth: Final = Struct("type" / Int32sb, "scheme" / Ustring, "auth" / Buffer)
+Sasl: Final = Struct("token" / Buffer)
 SetWatches: Final = Struct(
     "zxid" / Int64sb, "changed" / Vector(Ustring), "exists" / Vector(Ustring), "children" / Vector(Ustring)
 )

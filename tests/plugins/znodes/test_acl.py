@@ -89,6 +89,23 @@ def test_rights() -> None:
     assert not acl.permits(listed((1, b"ip", b"::/0")), Right.READ, (stranger,))
 
 
+def test_users_and_certificates() -> None:
+    """Names of users and of certificates grant to whom they name; the user "super" counts as every user, as in the
+    original; names that no user can have are refused."""
+    mine = listed((1, b"sasl", b"ann"), (2, b"x509", b"CN=ann,O=here"))
+    assert acl.settled(mine, ()) == mine
+    assert acl.permits(mine, Right.READ, ((b"sasl", b"ann"),))
+    assert acl.permits(mine, Right.READ, ((b"sasl", b"super"),))
+    assert not acl.permits(mine, Right.READ, ((b"sasl", b"bob"), (b"x509", b"ann")))
+    assert acl.permits(mine, Right.WRITE, ((b"x509", b"CN=ann,O=here"),))
+    assert not acl.permits(mine, Right.WRITE, ((b"sasl", b"super"),))
+    for name in (b"ann/host@REALM", b"ann@REALM", b""):
+        acl.settled(listed((1, b"sasl", name)), ())
+    for entry in ((1, b"sasl", b"a@b@c"), (1, b"sasl", b"a/b/c@d"), (1, b"x509", b"")):
+        with pytest.raises(Fault):
+            acl.settled(listed(entry), ())
+
+
 def test_hashes_are_masked() -> None:
     """Without the ADMIN right one sees who, not the hash."""
     shown = acl.entries(acl.masked(listed((31, *ANN), (1, b"world", b"anyone"))))

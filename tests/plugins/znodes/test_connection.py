@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import znodes_wire as wire
 from quorate.kernel.machine import SessionId
 from quorate.plugins.znodes import connection as limits
-from quorate.plugins.znodes import jute
+from quorate.plugins.znodes import jute, sasl
 from quorate.plugins.znodes.protocol import Err, Op, Xid
 from znodes_talk import Event, Room, Talk
 from znodes_wire import create, frame, path_watch, put
@@ -234,9 +235,76 @@ def test_failed_authentication_ends_the_connection(room: Room, behind_a_write: b
 
 
 @pytest.mark.parametrize("behind_a_write", [False, True])
+def test_sasl_is_answered_at_once(behind_a_write: bool) -> None:
+    """Both steps, ahead of what is on its way, without a transaction number; what it proves counts from then on."""
+    room = Room(**{"sasl.ann": "secret"})
+    talk = room.talk()
+    before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
+    talk.send(*before, talk.say(Op.SASL, jute.Sasl.build({"token": b""}), xid=7))
+    (challenge,) = talk.heard()
+    assert (challenge.xid, challenge.zxid, challenge.err) == (7, 0, 0)
+    said = sasl.directives(jute.Sasl.parse(challenge.body).token)
+    talk.send(talk.say(Op.SASL, jute.Sasl.build({"token": sasl_answer(said, b"ann", b"secret")}), xid=8))
+    (proof,) = talk.heard()
+    assert jute.Sasl.parse(proof.body).token.startswith(b"rspauth=")
+    room.turn()
+    assert [each.err for each in talk.heard()] == [0] * len(before)
+    assert talk.call(Op.CREATE, create(b"/mine", b"", 0, MINE)).err == 0
+    acl_reply = jute.GetAclReply.parse(talk.call(Op.GET_ACL, wire.path_only(b"/mine")).body)
+    assert [(each.scheme, each.id) for each in acl_reply.acl] == [(b"sasl", b"ann")]
+    assert room.talk().call(Op.GET_DATA, path_watch(b"/mine")).err == Err.NO_AUTH
+    assert not room.fronts[0].counters.auth_failed
+
+
+@pytest.mark.parametrize("behind_a_write", [False, True])
+def test_failed_sasl_ends_the_connection(behind_a_write: bool) -> None:
+    """-115, then the end; nothing behind it is looked at."""
+    room = Room(**{"sasl.ann": "secret"})
+    talk = room.talk()
+    before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
+    talk.send(
+        *before,
+        talk.say(Op.SASL, jute.Sasl.build({"token": b""}), xid=7),
+        talk.say(Op.SASL, jute.Sasl.build({"token": b"username=ann"}), xid=8),
+        talk.say(Op.CREATE, create(b"/late")),
+    )
+    room.turn()
+    heard = {each.xid: each.err for each in talk.heard()}
+    assert heard == {7: 0, 8: Err.AUTH_FAILED} | ({1: 0} if behind_a_write else {})
+    assert talk.wire.closed
+    assert b"/late" not in room.fronts[0].tree.nodes
+    assert room.fronts[0].counters.auth_failed == 1
+
+
+def test_sasl_where_nobody_can(room: Room) -> None:
+    """Without users the answer is a null token, as in the original without a login configuration."""
+    reply = room.talk().call(Op.SASL, jute.Sasl.build({"token": b""}))
+    assert (reply.err, reply.body) == (0, b"\xff\xff\xff\xff")
+
+
+def test_an_auth_packet_for_what_the_connection_shows(room: Room) -> None:
+    """An address is there already; a certificate is not."""
+    talk = room.talk()
+    assert talk.call(Op.AUTH, jute.Auth.build({"type": 0, "scheme": b"ip", "auth": b""}), xid=-4).err == 0
+    refused = talk.call(Op.AUTH, jute.Auth.build({"type": 0, "scheme": b"x509", "auth": b""}), xid=-4)
+    assert refused.err == Err.AUTH_FAILED
+    assert talk.wire.closed
+
+
+def sasl_answer(said: Mapping[bytes, bytes], user: bytes, password: bytes) -> bytes:
+    """A client's answer to a challenge."""
+    said = {b"realm": said[b"realm"], b"nonce": said[b"nonce"], b"cnonce": b"mine"}
+    secret = sasl._secret(said, user, password)
+    uri = b"zookeeper/zk-sasl-md5"
+    said |= {b"username": user, b"digest-uri": uri, b"nc": b"00000001", b"qop": b"auth"}
+    said[b"response"] = sasl._response(said, secret, b"AUTHENTICATE:" + uri)
+    return b",".join(b'%s="%s"' % each for each in said.items())
+
+
+@pytest.mark.parametrize("behind_a_write", [False, True])
 def test_unknown_request_ends_the_connection(room: Room, behind_a_write: bool) -> None:
     """-6 without a transaction number, then the end; the cell's own operations count as unknown."""
-    for op in (99, 0, Op.DELETE_CONTAINER, Op.CREATE_SESSION, Op.SASL):
+    for op in (99, 0, Op.DELETE_CONTAINER, Op.CREATE_SESSION):
         talk = room.talk()
         before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
         talk.send(*before, talk.say(op), talk.say(Op.CREATE, create(b"/late")))
