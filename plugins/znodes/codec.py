@@ -158,7 +158,7 @@ def acl_end(frame: bytes, at: int) -> int:
         (count,) = _int(frame, at)
     except StructError:
         raise Malformed("count") from None
-    if count < -1 or count * 12 > len(frame):
+    if count * 12 > len(frame):
         raise Malformed("count")
     at += 4
     for _ in range(count):

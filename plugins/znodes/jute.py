@@ -5,20 +5,23 @@ frames have hand-written twins in :mod:`codec`, which tests prove equal to what 
 every changed byte.
 
 Jute: big-endian int (4), long (8) and bool (1, any non-zero byte is true); buffer and ustring are a length and bytes,
--1 is null; a vector is a count and items, -1 is null; a record is its fields in order, without tags. What follows a
-record is ignored.
+-1 is null; a vector is a count and items, -1 is null and what is below that empty; a record is its fields in order,
+without tags. What follows a record is ignored.
+
+:data:`REQUESTS` and :data:`REPLIES` say which operation has which records.
 
 Source: zookeeper.jute of ZooKeeper 3.8; limits after BinaryInputArchive.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import construct as c
 from construct import Byte, Const, Construct, Int32sb, Int64sb, Struct
 
-from .protocol import FRAME_MAX, Malformed
+from .protocol import FRAME_MAX, Malformed, Op
 
 LENGTH_MAX: Final = 16 * FRAME_MAX
 """No length inside a record is larger; the frame's own bound is the front's business."""
@@ -71,7 +74,7 @@ class _Vector(_Record):
         count = Int32sb._parse(stream, context, path)
         if count == -1:
             return None
-        if not 0 <= count <= LENGTH_MAX:
+        if count > LENGTH_MAX:
             raise c.RangeError(f"count {count}", path=path)
         return [self.item._parsereport(stream, context, path) for _ in range(count)]
 
@@ -93,6 +96,10 @@ Path: Final = c.ExprValidator(Ustring, lambda found, _context: found is not None
 def Vector(item: _Record) -> _Record:
     """A vector of `item`."""
     return _Vector(item)
+
+
+Paths: Final = c.ExprValidator(Vector(Path), lambda found, _context: found is not None)
+"""As with paths, neither the list nor one of its paths may be null."""
 
 
 RequestHeader: Final = Struct("xid" / Int32sb, "type" / Int32sb)
@@ -147,17 +154,42 @@ CreateTtl: Final = Struct("path" / Path, "data" / Buffer, "acl" / c.RawCopy(Acls
 MultiHeader: Final = Struct("type" / Int32sb, "done" / Bool, "err" / Int32sb)
 Auth: Final = Struct("type" / Int32sb, "scheme" / Ustring, "auth" / Buffer)
 Sasl: Final = Struct("token" / Buffer)
-SetWatches: Final = Struct(
-    "zxid" / Int64sb, "changed" / Vector(Ustring), "exists" / Vector(Ustring), "children" / Vector(Ustring)
-)
+SetWatches: Final = Struct("zxid" / Int64sb, "changed" / Paths, "exists" / Paths, "children" / Paths)
 SetWatches2: Final = Struct(
     "zxid" / Int64sb,
-    "changed" / Vector(Ustring),
-    "exists" / Vector(Ustring),
-    "children" / Vector(Ustring),
-    "persistent" / Vector(Ustring),
-    "recursive" / Vector(Ustring),
+    "changed" / Paths,
+    "exists" / Paths,
+    "children" / Paths,
+    "persistent" / Paths,
+    "recursive" / Paths,
 )
+Reconfig: Final = Struct("joining" / Ustring, "leaving" / Ustring, "members" / Ustring, "version" / Int64sb)
+Prefix: Final = Struct("path" / Ustring)
+"""getEphemerals and sync, which know no wrong path."""
+Nothing: Final = Struct()
+
+
+def _several(records: Mapping[Op, _Record]) -> _Record:
+    """Operations, each behind a header; one with `done` ends them. An operation of another type is malformed."""
+    one = Struct(
+        "head" / MultiHeader,
+        "record" / c.If(lambda found: not found.head.done, c.Switch(c.this.head.type, records, default=c.Error)),
+    )
+    return c.RepeatUntil(lambda found, _all, _context: found.head.done, one)
+
+
+Multi: Final = _several(
+    {
+        Op.CREATE: Create,
+        Op.CREATE2: Create,
+        Op.CREATE_CONTAINER: Create,
+        Op.CREATE_TTL: CreateTtl,
+        Op.DELETE: PathVersion,
+        Op.SET_DATA: SetData,
+        Op.CHECK: PathVersion,
+    }
+)
+MultiRead: Final = _several({Op.GET_DATA: PathWatch, Op.GET_CHILDREN: PathWatch})
 
 # Replies and what a watcher gets.
 GetDataReply: Final = Struct("data" / Buffer, "stat" / Stat)
@@ -165,7 +197,90 @@ GetAclReply: Final = Struct("acl" / Acls, "stat" / Stat)
 ChildrenReply: Final = Struct("children" / Vector(Ustring))
 Children2Reply: Final = Struct("children" / Vector(Ustring), "stat" / Stat)
 Create2Reply: Final = Struct("path" / Ustring, "stat" / Stat)
+StatReply: Final = Struct("stat" / Stat)
+PathReply: Final = Struct("path" / Ustring)
+NumberReply: Final = Struct("number" / Int32sb)
+WhoAmIReply: Final = Struct("clients" / Ids)
+MultiReply: Final = _several(
+    {
+        Op.CREATE: PathReply,
+        Op.CREATE2: Create2Reply,
+        Op.DELETE: Nothing,
+        Op.SET_DATA: StatReply,
+        Op.CHECK: Nothing,
+        Op.GET_DATA: GetDataReply,
+        Op.GET_CHILDREN: ChildrenReply,
+        Op.ERROR: NumberReply,
+    }
+)
+"""Results of a multi or multiRead. One that failed has type ERROR and its code."""
 WatcherEvent: Final = Struct("type" / Int32sb, "state" / Int32sb, "path" / Ustring)
+
+REQUESTS: Final[Mapping[Op, _Record]] = {
+    Op.CREATE: Create,
+    Op.DELETE: PathVersion,
+    Op.EXISTS: PathWatch,
+    Op.GET_DATA: PathWatch,
+    Op.SET_DATA: SetData,
+    Op.GET_ACL: PathOnly,
+    Op.SET_ACL: SetAcl,
+    Op.GET_CHILDREN: PathWatch,
+    Op.SYNC: Prefix,
+    Op.PING: Nothing,
+    Op.GET_CHILDREN2: PathWatch,
+    Op.CHECK: PathVersion,
+    Op.MULTI: Multi,
+    Op.CREATE2: Create,
+    Op.RECONFIG: Reconfig,
+    Op.CHECK_WATCHES: PathKind,
+    Op.REMOVE_WATCHES: PathKind,
+    Op.CREATE_CONTAINER: Create,
+    Op.CREATE_TTL: CreateTtl,
+    Op.MULTI_READ: MultiRead,
+    Op.AUTH: Auth,
+    Op.SET_WATCHES: SetWatches,
+    Op.SASL: Sasl,
+    Op.GET_EPHEMERALS: Prefix,
+    Op.GET_ALL_CHILDREN_NUMBER: PathOnly,
+    Op.SET_WATCHES2: SetWatches2,
+    Op.ADD_WATCH: PathKind,
+    Op.WHO_AM_I: Nothing,
+    Op.CLOSE_SESSION: Nothing,
+}
+"""What a client sends behind the header, by operation."""
+
+REPLIES: Final[Mapping[Op, _Record]] = {
+    Op.CREATE: PathReply,
+    Op.DELETE: Nothing,
+    Op.EXISTS: StatReply,
+    Op.GET_DATA: GetDataReply,
+    Op.SET_DATA: StatReply,
+    Op.GET_ACL: GetAclReply,
+    Op.SET_ACL: StatReply,
+    Op.GET_CHILDREN: ChildrenReply,
+    Op.SYNC: PathReply,
+    Op.PING: Nothing,
+    Op.GET_CHILDREN2: Children2Reply,
+    Op.CHECK: StatReply,
+    Op.MULTI: MultiReply,
+    Op.CREATE2: Create2Reply,
+    Op.RECONFIG: GetDataReply,
+    Op.CHECK_WATCHES: Nothing,
+    Op.REMOVE_WATCHES: Nothing,
+    Op.CREATE_CONTAINER: Create2Reply,
+    Op.CREATE_TTL: Create2Reply,
+    Op.MULTI_READ: MultiReply,
+    Op.AUTH: Nothing,
+    Op.SET_WATCHES: Nothing,
+    Op.SASL: Sasl,
+    Op.GET_EPHEMERALS: Struct("paths" / Vector(Ustring)),
+    Op.GET_ALL_CHILDREN_NUMBER: NumberReply,
+    Op.SET_WATCHES2: Nothing,
+    Op.ADD_WATCH: NumberReply,
+    Op.WHO_AM_I: WhoAmIReply,
+    Op.CLOSE_SESSION: Nothing,
+}
+"""What stands behind the header of a reply without an error, by operation."""
 
 
 def read(record: _Record, frame: bytes) -> Any:

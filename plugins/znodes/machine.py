@@ -198,7 +198,7 @@ class ZnodesMachine(RawMachine):
                 elif op == _CREATE:
                     path, value, acl, flags = codec.create(frame)
                     if flags:
-                        path = self._create(commit, session, who, path, value, acl, flags)
+                        path = self._create(commit, allow, session, who, path, value, acl, flags)
                     else:
                         path = tree.create(path, value, acl, 0, False, who, zxid, now)
                     if answers is not None:
@@ -242,7 +242,7 @@ class ZnodesMachine(RawMachine):
         if op == Op.SET_DATA:
             return stat(tree.put(*codec.put(frame, at), who, self.zxid, commit.wall))
         if op == Op.CREATE:
-            return ustring(self._create(commit, session, who, *codec.create(frame, at)))
+            return ustring(self._create(commit, allow, session, who, *codec.create(frame, at)))
         if op == Op.DELETE:
             tree.delete(*codec.path_int(frame, at), who, self.zxid)
             return b""
@@ -253,13 +253,21 @@ class ZnodesMachine(RawMachine):
         if op == Op.CREATE_TTL:
             path = self._create_ttl(commit, allow, who, *codec.create_ttl(frame, at))
         elif op in (Op.CREATE2, Op.CREATE_CONTAINER):
-            path = self._create(commit, session, who, *codec.create(frame, at))
+            path = self._create(commit, allow, session, who, *codec.create(frame, at))
         else:
             raise Fault(Err.UNIMPLEMENTED)
         return ustring(path) + stat(tree.nodes[path])
 
     def _create(
-        self, commit: Commit, session: int, who: Identities, path: bytes, value: bytes | None, acl: bytes, flags: int
+        self,
+        commit: Commit,
+        allow: Allow,
+        session: int,
+        who: Identities,
+        path: bytes,
+        value: bytes | None,
+        acl: bytes,
+        flags: int,
     ) -> bytes:
         """Create as the flags say; returns the path."""
         if flags == Mode.CONTAINER:
@@ -269,7 +277,8 @@ class ZnodesMachine(RawMachine):
         try:
             ephemeral, sequential = _PLAIN_MODES[flags]
         except KeyError:
-            raise Fault(Err.BAD_ARGUMENTS) from None
+            unknown = flags not in (Mode.TTL, Mode.TTL_SEQUENTIAL) or allow & Allow.EXTENDED_TYPES
+            raise Fault(Err.BAD_ARGUMENTS if unknown else Err.UNIMPLEMENTED) from None
         owner = session if ephemeral else 0
         return self.tree.create(path, value, acl, owner, sequential, who, self.zxid, commit.wall)
 

@@ -15,6 +15,7 @@ from .protocol import Malformed, Mode, Op
 
 _int = INT.unpack_from
 _CREATES: Final = frozenset((Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER))
+_TTLS: Final = frozenset((Mode.TTL, Mode.TTL_SEQUENTIAL))
 
 
 def _path(frame: bytes, at: int) -> int:
@@ -76,6 +77,8 @@ def split(frame: bytes, at: int, allowed: Mapping[int, Callable[[bytes, int], in
             if op in _CREATES:
                 # As in the original the flags decide what is created and so what its result looks like.
                 op = Op.CREATE_CONTAINER if _int(record, len(record) - 4)[0] == Mode.CONTAINER else Op.CREATE
+            elif op == Op.CREATE_TTL and _int(record, len(record) - 12)[0] not in _TTLS:
+                op, record = Op.CREATE, record[:-8]
             steps.append((op, record))
             at = end
     except StructError:

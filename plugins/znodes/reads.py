@@ -141,7 +141,7 @@ def _set_watches(place: Place, client: Client, frame: bytes) -> bytes:
 def _set_watches2(place: Place, client: Client, frame: bytes) -> bytes:
     record = jute.read(jute.SetWatches2, frame[codec.HEAD :])
     for kind, found in ((Kind.PERSISTENT, record.persistent), (Kind.RECURSIVE, record.recursive)):
-        for path in found or ():
+        for path in found:
             place.watches.add(kind, path, client)
     return _rearm(place, client, record)
 
@@ -153,7 +153,7 @@ def _rearm(place: Place, client: Client, record: Any) -> bytes:
         (Kind.DATA, record.exists, True),
         (Kind.CHILDREN, record.children, False),
     ):
-        for path in found or ():
+        for path in found:
             event = missed(place.tree, kind, path, record.zxid, exists=exists)
             if event is None:
                 place.watches.add(kind, path, client)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quorate.plugins.znodes import codec, jute
-from quorate.plugins.znodes.protocol import Malformed
+from quorate.plugins.znodes.protocol import Malformed, Op
 
 paths = st.binary(max_size=12)
 values = st.none() | st.binary(max_size=12)
@@ -38,6 +38,18 @@ CASES: dict[str, Case] = {
         codec.path_int,
         lambda r: (r.path, r.version),
         st.fixed_dictionaries({"path": paths, "version": ints}),
+    ),
+    "path_kind": (
+        jute.PathKind,
+        codec.path_int,
+        lambda r: (r.path, r.kind),
+        st.fixed_dictionaries({"path": paths, "kind": ints}),
+    ),
+    "prefix": (
+        jute.Prefix,
+        lambda frame: frame[codec.HEAD + 4 : codec.buffer_end(frame, codec.HEAD)],
+        lambda r: r.path or b"",
+        st.fixed_dictionaries({"path": values}),
     ),
     "path_only": (jute.PathOnly, codec.path_only, lambda r: r.path, st.fixed_dictionaries({"path": paths})),
     "put": (
@@ -91,6 +103,18 @@ def test_codec_is_jute(name: str, choice: st.DataObject) -> None:
     for each in damaged:
         expected = outcome(lambda each=each: fields(jute.read(record, each)))
         assert outcome(lambda each=each: parse(header + each)) == expected, each
+
+
+def test_every_operation_has_its_records() -> None:
+    """What a client may ask for is declared, request and reply; what is only the server's is not."""
+    internal = {Op.DELETE_CONTAINER, Op.CREATE_SESSION, Op.ERROR}
+    assert jute.REQUESTS.keys() == jute.REPLIES.keys() == set(Op) - internal
+
+
+def test_vectors_below_null_are_empty() -> None:
+    """A count of -2 is an empty vector, as the original reads it, to the declarations and to the hand-written code."""
+    assert jute.Acls.parse(b"\xff\xff\xff\xfe") == []
+    assert codec.acl_end(b"\xff\xff\xff\xfe", 0) == 4
 
 
 def test_a_record_inside_a_multi_ends_where_it_ends() -> None:

@@ -453,6 +453,53 @@ def test_watches_again_after_a_reconnect(room: Room) -> None:
     assert again.heard() == [Event(3, b"/b"), Event(4, b"/p")]
 
 
+@pytest.mark.parametrize("op", [Op.SET_WATCHES, Op.SET_WATCHES2])
+def test_watches_again_on_no_path_at_all(room: Room, op: Op) -> None:
+    """A null list, or a null path in one, is malformed: nothing is armed and the connection stays."""
+    talk = room.talk()
+    record = jute.REQUESTS[op]
+    empty = {name: [] for name in ("changed", "exists", "children", "persistent", "recursive")}
+    lists = len(record.build({"zxid": 0, **empty})) // 4 - 2
+    for at in range(lists):
+        for bad in (b"\xff\xff\xff\xff", b"\0\0\0\1\xff\xff\xff\xff"):
+            pieces = [b"\0\0\0\1\0\0\0\2/a"] * lists
+            pieces[at] = bad
+            assert talk.call(op, bytes(8) + b"".join(pieces), xid=Xid.SET_WATCHES).err == Err.MARSHALLING_ERROR
+    assert not room.fronts[0].watches.held
+    assert talk.call(op, bytes(8) + b"\xff\xff\xff\xfe" * lists, xid=Xid.SET_WATCHES).err == 0
+
+
+def test_every_reply_is_as_declared() -> None:
+    """Each operation's request and reply read back, to the last byte, through their declarations in jute."""
+    talk = Room(**{"extended-types": "true"}).talk()
+    read = wire.several(
+        (Op.GET_DATA, path_watch(b"/a")), (Op.GET_CHILDREN, path_watch(b"/")), (Op.GET_DATA, path_watch(b"/z"))
+    )
+    write = wire.several(
+        (Op.CREATE, create(b"/m")), (Op.CREATE_CONTAINER, create(b"/mc", b"", 4)), (Op.SET_DATA, put(b"/m", b"1")),
+        (Op.CHECK, wire.path_version(b"/m")), (Op.DELETE, wire.path_version(b"/m")),
+    )  # fmt: skip
+    path, no_vectors = wire.path_only(b"/a"), b"\0\0\0\0"
+    asked = [
+        (Op.CREATE, create(b"/a", b"x")), (Op.CREATE2, create(b"/b")), (Op.CREATE_CONTAINER, create(b"/c", b"", 4)),
+        (Op.CREATE_TTL, wire.create_ttl(b"/t", 5000)), (Op.EXISTS, path_watch(b"/a")), (Op.GET_DATA, path_watch(b"/a")),
+        (Op.SET_DATA, put(b"/a", b"y")), (Op.GET_ACL, path), (Op.SET_ACL, wire.set_acl(b"/a", wire.WORLD)),
+        (Op.GET_CHILDREN, path_watch(b"/")), (Op.GET_CHILDREN2, path_watch(b"/")), (Op.SYNC, path),
+        (Op.CHECK, wire.path_version(b"/a")), (Op.MULTI, write), (Op.MULTI_READ, read), (Op.PING, b""),
+        (Op.ADD_WATCH, path + bytes(4)), (Op.CHECK_WATCHES, path + b"\0\0\0\3"),
+        (Op.REMOVE_WATCHES, path + b"\0\0\0\3"), (Op.SET_WATCHES, bytes(8) + no_vectors * 3),
+        (Op.SET_WATCHES2, bytes(8) + no_vectors * 5), (Op.GET_EPHEMERALS, path), (Op.GET_ALL_CHILDREN_NUMBER, path),
+        (Op.WHO_AM_I, b""), (Op.DELETE, wire.path_version(b"/b")), (Op.CLOSE_SESSION, b""),
+    ]  # fmt: skip
+    assert {op for op, _ in asked} == jute.REPLIES.keys() - {Op.AUTH, Op.SASL, Op.RECONFIG}
+    for op, body in asked:
+        assert jute.REQUESTS[op].build(jute.REQUESTS[op].parse(body)) == body
+        answer = talk.call(op, body)
+        assert answer.err == 0, op
+        record = jute.REPLIES[op]
+        assert record.build(record.parse(answer.body)) == answer.body, op
+
+
 def test_session_expires_in_silence(room: Room) -> None:
     """A silent client's session ends, its connection is closed; one that pings stays."""
     quiet, lively = room.talk(timeout=1000), room.talk(timeout=1000)

@@ -292,6 +292,8 @@ def test_time_to_live() -> None:
         assert bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t", bad)).err == Err.BAD_ARGUMENTS
     bench.allow = chunks.Allow.NOTHING
     assert bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t", 5000)).err == Err.UNIMPLEMENTED
+    for flags, err in ((Mode.TTL, Err.UNIMPLEMENTED), (7, Err.BAD_ARGUMENTS), (-1, Err.BAD_ARGUMENTS)):
+        assert bench.call(s, Op.CREATE, create(b"/t", b"", flags)).err == err
 
 
 def test_rights_travel_with_the_command() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
-from quorate.plugins.znodes import multi
-from quorate.plugins.znodes.protocol import Malformed, Op
+from quorate.plugins.znodes import jute, multi
+from quorate.plugins.znodes.protocol import Malformed, Mode, Op
 
 BODIES = {
     Op.CREATE: wire.create(b"/a", None, 3),
@@ -24,6 +25,7 @@ BODIES = {
     Op.CHECK: wire.path_version(b"/f"),
     Op.SET_DATA: wire.put(b"/g", b"data"),
 }
+READS = {Op.GET_DATA: wire.path_watch(b"/a", True), Op.GET_CHILDREN: wire.path_watch(b"/bb")}
 
 
 @given(st.lists(st.sampled_from(sorted(BODIES)), max_size=6))
@@ -40,6 +42,42 @@ def test_every_cut_is_refused(op: Op, choice: st.DataObject) -> None:
     body = wire.several((op, BODIES[op]), (Op.DELETE, BODIES[Op.DELETE]))
     with pytest.raises(Malformed):
         multi.split(body[: choice.draw(st.integers(0, len(body) - 9))], 0, multi.WRITES)
+
+
+@pytest.mark.parametrize(
+    ("record", "allowed", "bodies"), [(jute.Multi, multi.WRITES, BODIES), (jute.MultiRead, multi.READS, READS)]
+)
+def test_split_is_jute(record: Any, allowed: Any, bodies: dict[Op, bytes]) -> None:
+    """The splitter finds what the declaration finds, on each truncation and with each byte changed to a neighbor, a
+    negative length and nothing (ZK-9.1)."""
+    body = wire.several(*bodies.items())
+    damaged = [body, body + b"tail", *(body[:size] for size in range(len(body)))]
+    for at, byte in enumerate(body):
+        damaged += [body[:at] + bytes((other,)) + body[at + 1 :] for other in {byte ^ 1, 0xFF, 0} - {byte}]
+
+    def declared(frame: bytes) -> list[bytes]:
+        return [found.record.path for found in jute.read(record, frame)[:-1]]
+
+    def split(frame: bytes) -> list[bytes]:
+        return [jute.read(jute.PathOnly, each).path for _, each in multi.split(frame, 0, allowed)]
+
+    for frame in damaged:
+        outcomes: list[Any] = []
+        for parse in (declared, split):
+            try:
+                outcomes.append(parse(frame))
+            except Malformed:
+                outcomes.append(Malformed)
+        assert outcomes[0] == outcomes[1], frame
+
+
+def test_flags_decide_what_a_create_is() -> None:
+    """A time to live that the flags do not ask for is dropped, as the original drops it inside a multi."""
+    plain = wire.create(b"/d", b"", Mode.PERSISTENT)
+    steps = [(Op.CREATE_TTL, wire.create_ttl(b"/d", 77, Mode.PERSISTENT)), (Op.CREATE, wire.create(b"/c", b"", 4))]
+    assert multi.split(wire.several(*steps), 0, multi.WRITES) == [
+        (Op.CREATE, plain), (Op.CREATE_CONTAINER, steps[1][1])
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("op", [Op.GET_DATA, Op.SET_ACL, Op.MULTI, Op.ERROR, 99])
