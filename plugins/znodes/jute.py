@@ -169,7 +169,7 @@ Prefix: Final = Struct("path" / Ustring)
 Nothing: Final = Struct()
 
 
-def _several(records: Mapping[Op, _Record]) -> _Record:
+def _several(records: dict[Any, _Record]) -> _Record:
     """Operations, each behind a header; one with `done` ends them. An operation of another type is malformed."""
     one = Struct(
         "head" / MultiHeader,
