@@ -28,6 +28,7 @@ from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew,
 from .paxos.ballot import Ballot, MemberId, Slot
 from .paxos.configuration import reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
+from .paxos.options import SLOT_COST
 from .paxos.quorum import Configuration, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send
 from .paxos.replica import Replica
@@ -44,7 +45,7 @@ class Options(NamedTuple):
     backlog: int = 8 << 20
     resend: int = 500_000
     digest_every: int = 1024  # slots
-    snapshot_bytes: int = 32 << 20  # of log since the last one
+    snapshot_bytes: int = 12 << 20  # of memory for the log since the last one, or the last one's own size if larger
     snapshot_slots: int = 200_000
 
 
@@ -129,6 +130,7 @@ class Node:
         self._asked: dict[int, int] = {}  # machine -> time up to which its timers were asked to fire
         self._log_bytes = 0
         self._snapshot_slot = core.chosen
+        self._snapshot_size = 0
         self._cell_base = (0, now)
         self._settling: set[str] = set()  # chores of this member that are under way
 
@@ -171,6 +173,7 @@ class Node:
 
     def snapshotted(self, slot: Slot, size: int) -> None:
         """A snapshot taken of this host at `slot` is durable and verified."""
+        self._snapshot_size = size
         self.core.compacted(slot, size)
 
     def snapshot_begins(self) -> Slot:
@@ -193,7 +196,7 @@ class Node:
         host.restore(chunks)
         self.host = host
         self.core.installed(slot, size, configuration, now)
-        self._snapshot_slot, self._log_bytes = slot, 0
+        self._snapshot_slot, self._snapshot_size, self._log_bytes = slot, size, 0
         for done in self._outbox.settle(host.marks):
             done(None)
         self._observer.restored(host)
@@ -391,7 +394,7 @@ class Node:
     def _apply(self, committed: Sequence[Committed], now: int) -> None:
         for slot, value in committed:
             if value.kind is Kind.COMMANDS:
-                self._log_bytes += len(value.payload)
+                self._log_bytes += len(value.payload) + SLOT_COST
                 applied = self.host.apply(slot, value.payload)
                 outbox = self._outbox
                 for answer in applied.answers:
@@ -414,7 +417,9 @@ class Node:
                 self._report_digest(slot)
         self._barriers.reached(self.host.slot)
         options = self.options
-        if self._log_bytes > options.snapshot_bytes or self.host.slot - self._snapshot_slot > options.snapshot_slots:
+        # What a restart must read is at most twice the state, and writing snapshots costs no more than the log.
+        enough = max(options.snapshot_bytes, self._snapshot_size)
+        if self._log_bytes > enough or self.host.slot - self._snapshot_slot > options.snapshot_slots:
             self.snapshot_due = True
 
     def _watch_sessions(self, applied: Applied) -> None:

@@ -117,17 +117,17 @@ def _listening(client: str) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     config = configuration(options)
-    # The reactor is installed by its first import, so it is imported only by who runs it.
-    from twisted.internet import reactor
     from twisted.logger import globalLogBeginner, textFileLogObserver
 
     from ..server.config import BadConfiguration
+    from ..server.reactor import install
     from ..server.service import make_replica_service
     from ..stop import StopReplica
     from ..storage.errors import StorageError
     from .parent import live_with_parent
     from .signals import stop_on_signals
 
+    reactor = install()
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     if options.supervised:
         live_with_parent(reactor)

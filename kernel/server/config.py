@@ -84,7 +84,7 @@ class Limits:
     batch: int = 1 << 20
     window_slots: int = 8
     backlog: int = 8 << 20
-    snapshot_log: int = 16 << 20
+    snapshot_log: int = 12 << 20
     snapshot_slots: int = 200_000
     retained_log: int = 8 << 20
     peer_queue: int = 64 << 20

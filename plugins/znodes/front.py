@@ -112,7 +112,7 @@ class ZooKeeperFront(Service):
         self._last = 0
         self._delivered = 0
         self._generation = 0
-        self._turns = Turns(reactor, self._flush)
+        self._turns = Turns(reactor, self._flush, early=True)
         self._stream = replica.stream(ZnodesMachine.name, self._room)
         self._listener: LeanListener | None = None
         self._leaving: IDelayedCall | None = None

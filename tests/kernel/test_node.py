@@ -11,6 +11,8 @@ from quorate.kernel.gate import Gate
 from quorate.kernel.machine import Commit, Plain, SessionId, StateMachine, command, query
 from quorate.kernel.node import Node
 from quorate.kernel.node import Options as NodeOptions
+from quorate.kernel.paxos.ballot import Slot
+from quorate.kernel.paxos.options import SLOT_COST
 from quorate.kernel.paxos.replica import Options as CoreOptions
 from quorate.kernel.system import PLUGINS, SESSIONS
 from quorate.kernel.testing.process import Process
@@ -400,3 +402,22 @@ def test_the_room_shrinks_with_what_is_under_way(cell: Cell) -> None:
     assert node.room() <= room - 1000
     cell.until(lambda: replies)
     assert node.room() == room
+
+
+def test_a_snapshot_is_due_when_the_log_takes_more_memory_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty slots take memory as well; a large snapshot is not written again before the log has outgrown it."""
+    cell = Cell(snapshot_bytes=20 * SLOT_COST, digest_every=10_000)
+    diary, node = cell.number("diary"), cell.leader.node
+    for process in cell.running:
+        monkeypatch.setattr(process._snapshots, "take", lambda run: None)
+
+    def slots_until_due() -> int:
+        begun = node.snapshot_begins()
+        while not node.snapshot_due:
+            cell.value(cell.leader, diary, "write", [""])
+        return node.host.slot - begun
+
+    few = slots_until_due()
+    assert 0 < few <= 20
+    node.snapshotted(Slot(node.host.slot), 40 * SLOT_COST)
+    assert few < slots_until_due() <= 40
