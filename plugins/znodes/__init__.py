@@ -5,5 +5,5 @@ Start with ``protocol.py`` (the numbers of the protocol) and ``jute.py`` (every 
 replicated half, which is pure: ``paths.py``, ``acl.py``, ``tree.py``, ``multi.py``, ``machine.py`` with ``chunks.py``
 (what travels in the log) and ``images.py`` (snapshots). Then the half that is local to one replica: ``settings.py``
 (what an operator may choose), ``watches.py``, ``reads.py``, ``proofs.py`` with ``sasl.py`` (authentication),
-``connection.py``, ``front.py``, ``words.py``.
+``connection.py``, ``front.py``, ``tls.py`` (a second port), ``words.py``.
 """

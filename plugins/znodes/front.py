@@ -16,14 +16,16 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 
 from ...kernel.machine import SessionId
+from ...kernel.server.endpoints import listening
 from ...kernel.server.front import Opened, Replica
 from ...kernel.server.lean import LeanConnection, LeanListener
 from ...kernel.server.turn import Turns
-from . import chunks, words
+from . import chunks, tls, words
 from .chunks import RUN
-from .connection import Connection, Stage, host
+from .connection import Connection, Stage, Wire, host
 from .machine import ZnodesMachine
 from .protocol import FACE, INT_MAX
 from .sasl import Exchange
@@ -34,7 +36,7 @@ from .watches import Watches
 if TYPE_CHECKING:
     import socket
 
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.interfaces import IDelayedCall, IListeningPort
 
     from ...kernel.server.lean import Reactor
 
@@ -115,6 +117,7 @@ class ZooKeeperFront(Service):
         self._turns = Turns(reactor, self._flush, early=True)
         self._stream = replica.stream(ZnodesMachine.name, self._room)
         self._listener: LeanListener | None = None
+        self._secure: IListeningPort | None = None
         self._leaving: IDelayedCall | None = None
         self.machine = self._adopt()
         replica.observe(self)
@@ -135,9 +138,14 @@ class ZooKeeperFront(Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._listener = LeanListener(self.reactor, self.endpoint, self._accepted)
+        secure = self.settings.secure
+        if secure is not None:
+            place = listening(secure.endpoint)
+            self._secure = tls.listen(self, secure, place.port, place.host)
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None] | None:
         super().stopService()  # type: ignore[no-untyped-call]
+        secure, self._secure = self._secure, None
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -145,24 +153,39 @@ class ZooKeeperFront(Service):
             self._leaving.cancel()
             self._leaving = None
         self.drop_all()
+        return secure.stopListening() if secure is not None else None
 
     def port(self) -> int:
         """The port it listens on."""
         assert self._listener is not None
         return self._listener.port()
 
+    def secure_port(self) -> int:
+        """The port it listens on for TLS."""
+        assert self._secure is not None
+        return int(self._secure.getHost().port)  # type: ignore[attr-defined]
+
     def _accepted(self, sock: socket.socket, address: object) -> None:
+        wire = _Wire(self.reactor, sock)
+        connection = self.admit(wire, address)
+        if connection is None:
+            wire.close()
+            return
+        wire.client = connection
+        wire.start()
+
+    def admit(self, wire: Wire, address: object) -> Connection | None:
+        """Take a fresh connection on; None if there are enough of them."""
+        settings = self.settings
         name = host(address)
         count = self.per_address.get(name, 0)
-        if self.settings.per_address and count >= self.settings.per_address:
-            sock.close()
-            return
+        if 0 < settings.per_address <= count or 0 < settings.connections_max <= len(self.connections):
+            return None
         self.per_address[name] = count + 1
         self._last = self._last + 1 & INT_MAX
-        wire = _Wire(self.reactor, sock)
-        wire.client = connection = self.connections[self._last] = Connection(self, wire, self._last, address)
-        wire.start()
+        connection = self.connections[self._last] = Connection(self, wire, self._last, address)
         self.reactor.callLater(GREETING_SECONDS, self._expect_greeting, connection)
+        return connection
 
     def _expect_greeting(self, connection: Connection) -> None:
         if connection.stage is Stage.GREETING and not connection.wire.closed:

@@ -12,7 +12,6 @@ time to live allowed, a super user, SASL users, TLS on second ports with certifi
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import signal
@@ -22,6 +21,9 @@ import time
 from pathlib import Path
 
 from quorate.kernel.cli.local import free_base
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "znodes"))
+from znodes_certificates import make_certificates
 
 REPLICAS = 3
 CANNOT = 3
@@ -103,50 +105,6 @@ def _run(directory: Path, *words: str) -> None:
     assert process.stdout is not None
     if not process.stdout.readline():
         raise SystemExit(f"the cell does not start: {(directory / 'log').read_text()}")
-
-
-def make_certificates(directory: Path) -> None:
-    """An authority, and keys and certificates of a server and a client that it signed, as PEM files."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.x509.oid import NameOID
-
-    directory.mkdir(exist_ok=True)
-    now = datetime.datetime.now(datetime.UTC)
-
-    def named(common: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-    def signed(common: str, key: rsa.RSAPrivateKey, *, authority: bool) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(named(common))
-            .issuer_name(named("ca.example"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
-        )
-        if not authority:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        return builder.sign(signer, hashes.SHA256())
-
-    signer = rsa.generate_private_key(65537, 2048)
-    certificate = signed("ca.example", signer, authority=True)
-    (directory / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    for name, common in (("server", "localhost"), ("client", "client")):
-        key = rsa.generate_private_key(65537, 2048)
-        (directory / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            )
-        )
-        certificate = signed(common, key, authority=False)
-        (directory / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def main(words: list[str]) -> int:

@@ -1,5 +1,5 @@
-"""Serve fronts on a fake cell: ``znodes_serve.py REPLICAS [option=value ...]`` prints the ports once they are open,
-then runs."""
+"""Serve fronts on a fake cell: ``znodes_serve.py REPLICAS [option=value ...]`` prints the ports once they are open
+(behind them those for TLS, if there are any), then runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def main() -> None:
     fronts = [ZooKeeperFront(seat, reactor, "tcp:0", options) for seat in cell.seats]
     for front in fronts:
         front.startService()
-    sys.stdout.write(",".join(f"127.0.0.1:{front.port()}" for front in fronts) + "\n")
+    hosts = [",".join(f"127.0.0.1:{front.port()}" for front in fronts)]
+    if "secure" in options:
+        hosts.append(",".join(f"127.0.0.1:{front.secure_port()}" for front in fronts))
+    sys.stdout.write(" ".join(hosts) + "\n")
     sys.stdout.flush()
     reactor.run()
 
