@@ -132,7 +132,7 @@ def test_it_says_that_it_ends_turns(reactor: TurnReactor) -> None:
 
 def test_twist_knows_it() -> None:
     """``twist --reactor=quorate`` finds it."""
-    done = subprocess.run([sys.executable, "-P", "-m", "twisted", "--help-reactors"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-m", "twisted", "--list-reactors"], capture_output=True, text=True)
     assert "quorate" in done.stdout
 
 
