@@ -120,6 +120,7 @@ class ReplicaService(MultiService):
                 recovered.close()
             raise
         super().startService()  # type: ignore[no-untyped-call]
+        self._adjust_fronts()  # of machines that a snapshot brought, which nobody tells of any more
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from quorate.kernel.cli import ask
 from quorate.kernel.client import twisted as client
 from quorate.kernel.machine import Refusal
+from quorate.kernel.server import service
 from quorate.kernel.storage.errors import StorageError
 from quorate.kernel.wire import plain
 from quorate.kernel.wire.native import Consistency
+from twisted.application.service import Service
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -25,6 +28,15 @@ def value(reply: Any) -> Any:
     status, result = plain.decode(reply)  # type: ignore[misc]
     assert status == 0, result
     return result
+
+
+class Door(Service):
+    """A front that does nothing."""
+
+    face = "door"
+
+    def __init__(self, *_: Any) -> None:
+        pass
 
 
 class CellTests(TestCase):
@@ -104,6 +116,19 @@ class CellTests(TestCase):
         await cell.serving()
         assert all(cell.replica(m)._recovered.snapshot is not None for m in cell.running)
         await cell.until(lambda: [len(cell.machine(m).log) for m in cell.running] == [10, 10, 10])
+
+    async def test_the_doors_of_machines_in_a_snapshot_open(self) -> None:
+        """A replica that starts from a snapshot opens the door of each machine in it, though none is loaded anew."""
+        self.patch(service, "_front_makers", lambda: iter([("conftest:Ledger", Door)]))
+        cell = await self.started(snapshot_log=100_000)
+        for _ in range(10):
+            await cell.fill(1, "k", 30_000)
+        await cell.until(lambda: all(cell.replica(m).snapshotting._snapshots.kept for m in cell.running))
+        await cell.stop()
+        for member, config in cell.configs.items():
+            cell.configs[member] = replace(config, doors={Door.face: "tcp:0"})
+        cell.start()
+        await cell.until(lambda: all(list(each) for each in cell.running.values()))
 
     async def test_two_of_three_do_and_one_does_not(self) -> None:
         """A majority goes on; a lone replica takes nothing and says that it does not serve."""
