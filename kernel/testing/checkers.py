@@ -4,8 +4,12 @@
 promise             what is watched
 =================== ==================================================================================================
 one value           no slot is ever applied with two values, by whatever replica, in whatever run
-prefix              each run applies slots one after the other, without a hole
+prefix              each run applies slots one after the other, without a hole, and never goes back
 durable             when a slot is first applied anywhere, a majority of its voters hold it on their disks in one ballot
+votes               no disk takes a vote below a ballot that it promised, and a slot has one value in a ballot
+memory              a member starts with each promise and vote that its disk was told to keep, or knows what is lost
+ballots             no ballot is used in two runs of a member
+reads               no linearizable read is answered as of a slot below one that was applied anywhere when it was asked
 same state          after equal slots the digests are equal, and so are the sessions
 one leader          at no instant two members hold a master lease, each by its own clock
 sessions            no session is expired while its client, by its own clock, still holds a lease on it
@@ -29,7 +33,9 @@ from ..paxos.ballot import Ballot, Slot
 from ..paxos.configuration import reconfigured
 from ..paxos.messages import NOOP, Kind, Value
 from ..paxos.quorum import Configuration, Phase, is_quorum
-from ..paxos.ready import AcceptedValue, KnownChosen, Record
+from ..paxos.ready import DurableState, Record
+from .kept import Disks
+from .violation import Violation
 
 if TYPE_CHECKING:
     from ..paxos.replica import Replica
@@ -39,14 +45,6 @@ if TYPE_CHECKING:
 
 COMPARE_EVERY: Final = 4
 """Slots between two comparisons of digests, which cost more than all else."""
-
-
-class Violation(AssertionError):
-    """A promise was broken. `promise` is its name in the table of :mod:`.checkers`."""
-
-    def __init__(self, promise: str, words: str) -> None:
-        super().__init__(f"{promise}: {words}")
-        self.promise = promise
 
 
 class Holder(Protocol):
@@ -74,9 +72,11 @@ class Watch:
         """Where processes were struck."""
         self.leaders: list[tuple[int, Ballot]] = []
         """Who began to lead, in order."""
-        self.known: dict[int, int] = {}
-        """By the identity of a disk object: up to where the disk knows the log to be chosen."""
-        self._votes: dict[int, dict[tuple[Ballot, Value], set[int]]] = {}
+        self.disks = Disks()
+        """What every disk was told to keep."""
+        self.frontier = 0
+        """The highest slot applied anywhere."""
+        self._prepared: dict[Ballot, int] = {}
         self._positions: dict[int, int] = {}
         self._states: dict[int, tuple[int, int]] = {}
         self._ballots: set[Ballot] = set()
@@ -106,6 +106,7 @@ class Watch:
         if known is None:
             self._check_durable(member, slot, value)
             self.values[slot] = value
+            self.frontier = max(self.frontier, slot)
             if value.kind is Kind.CONFIGURATION:
                 self.configuration = reconfigured(self.configuration, value.payload, Slot(slot))
                 self.counts["changes of membership"] += 1
@@ -125,6 +126,9 @@ class Watch:
     def installed(self, member: int, host: MachineHost) -> None:
         """`member` became the state of a peer's snapshot."""
         self.counts["snapshots installed"] += 1
+        position = self._positions.get(member, 0)
+        if host.slot < position:
+            raise Violation("prefix", f"member {member} goes back from slot {position} to slot {host.slot}")
         self._positions[member] = host.slot
         self._compare(member, host)
 
@@ -145,18 +149,30 @@ class Watch:
 
     def durable(self, disk: Disk, records: Sequence[Record]) -> None:
         """These records are on that disk now."""
-        number = id(disk)
-        for record in records:
-            if isinstance(record, KnownChosen):
-                self.known[number] = max(record.slot, self.known.get(number, 0))
-            elif isinstance(record, AcceptedValue):
-                votes = self._votes.setdefault(record.slot, {})
-                votes.setdefault((record.ballot, record.value), set()).add(number)
+        self.disks.durable(disk, records)
+
+    def recovered(self, disk: Disk, state: DurableState) -> None:
+        """A member starts on that disk, and finds `state` there."""
+        self.disks.found(disk, state)
+
+    def prepares(self, member: int, incarnation: int, ballot: Ballot) -> None:
+        """A member asks for promises of `ballot` in that run."""
+        if self._prepared.setdefault(ballot, incarnation) != incarnation:
+            raise Violation(
+                "ballots",
+                f"member {member} uses {ballot} in its run {incarnation}, and did in run {self._prepared[ballot]}",
+            )
+
+    def read(self, member: int, slot: int, frontier: int) -> None:
+        """A linearizable read that was asked at `member` when the frontier was there may be answered as of `slot`."""
+        if slot < frontier:
+            words = f"member {member} answers as of slot {slot} a read that began when slot {frontier} was applied"
+            raise Violation("reads", words)
 
     def _check_durable(self, member: int, slot: int, value: Value) -> None:
         """The first time anybody applies a slot: was it chosen, by what the disks hold?"""
-        members = {id(process.disk): process.member for process in self._processes()}
-        votes = self._votes.get(slot, {})
+        members = {process.disk: process.member for process in self._processes()}
+        votes = self.disks.votes(slot)
         for (_, voted), disks in votes.items():
             if voted == value:
                 holders = {members[disk] for disk in disks if disk in members}
@@ -242,11 +258,6 @@ class Watch:
     def changes_of_leader(self) -> int:
         """How often leadership moved from one member to another."""
         return sum(1 for one, two in zip(self.leaders, self.leaders[1:], strict=False) if one[0] != two[0])
-
-    @property
-    def frontier(self) -> int:
-        """The highest slot applied anywhere."""
-        return max(self.values, default=0)
 
 
 def _brief(value: Value) -> str:

@@ -23,7 +23,7 @@ from ..machine import Origin
 from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import MemberId
-from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Sender
+from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Sender
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Record, Send
 from ..storage.errors import JournalFailed, JournalFull, StorageError
@@ -168,7 +168,7 @@ class Process:
             reader = recovered.snapshots.open(recovered.snapshot.slot)
             host.restore(reader.chunks())
             reader.close()
-        world.watch.durable(self.disk, recovered.state.votes)  # what was only in the page cache is synced now
+        world.watch.recovered(self.disk, recovered.state)
         world.watch.started(self.member, host)
         chance = world.random(f"core {self.member} {origin.incarnation}")
         core = world.new_core(self.member, origin.incarnation, recovered.state, chance, now)
@@ -502,6 +502,9 @@ class Process:
         if upto < 0:
             return
         run.node.persisted(upto, self.now)
+        for _, message in sends:
+            if type(message) is Prepare:
+                self._world.watch.prepares(self.member, run.incarnation, message.ballot)
         for to, packet in self.packets(run, sends):
             run.effects.append((Boundary.SEND_AFTER, partial(self._world.send, self.member, to, packet)))
         self._drain()

@@ -72,7 +72,7 @@ class Upkeep:
             and len(voters) >= 3
             and self.well
             and self._world.watch.frontier >= self._open
-            and all(self._world.watch.known.get(id(other.disk), 0) >= configuration.number for other in others)
+            and all(self._world.watch.disks.of(other.disk).chosen >= configuration.number for other in others)
         )
 
     # ---------------------------------------------------------------- looking

@@ -235,12 +235,22 @@ class WatchedCore(Replica):
         self, world: World, member: MemberId, incarnation: int, state: DurableState, random: Random, now: int
     ) -> None:
         self._watch = world.watch
+        self._reads: dict[int, int] = {}  # by context: how far anybody had applied when it was asked
         super().__init__(member, incarnation, state, options=world.options.core, random=random, now=now)
+
+    def read(self, context: int, now: int) -> None:
+        self._reads[context] = self._watch.frontier
+        super().read(context, now)
 
     def ready(self) -> Ready:
         ready = super().ready()
+        watch = self._watch
         for slot, value in ready.committed:
-            self._watch.chosen(self.member, slot, value)
+            watch.chosen(self.member, slot, value)
+        for context, index in ready.reads:
+            frontier = self._reads.pop(context)
+            if index is not None:
+                watch.read(self.member, index, frontier)
         return ready
 
 
