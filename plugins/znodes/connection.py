@@ -104,7 +104,7 @@ class Connection:
 
     __slots__ = (
         "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client", "out",
-        "packed_identities", "pausing", "queue", "queued", "rest", "room", "sasl", "sent_count",
+        "packed_identities", "pausing", "proved", "queue", "queued", "rest", "room", "sasl", "sent_count",
         "session", "stage", "stalled", "timeout_ms", "told_count", "wire",
     )  # fmt: skip
 
@@ -117,7 +117,9 @@ class Connection:
         self.session = 0
         self.timeout_ms = 0
         self.identities: Identities = ((b"ip", host(address).encode()),)
-        self.packed_identities = pack_ids(self.identities)
+        self.proved: Identities = self.identities
+        """With what was proved by requests that are not answered yet; `packed_identities` is the same, packed."""
+        self.packed_identities = pack_ids(self.proved)
         self.sasl: Exchange | None = None
         self.old_client = False
         """Its connect request had no read-only byte, so neither must the response."""
@@ -367,8 +369,13 @@ class Connection:
 
     def prove(self, proved: Identities) -> None:
         """Count from now on what the client proved to be."""
-        self.identities = (*self.identities, *(one for one in proved if one not in self.identities))
-        self.packed_identities = pack_ids(self.identities)
+        self.identities = _with(self.identities, proved)
+        self._prove_ahead(proved)
+
+    def _prove_ahead(self, proved: Identities) -> None:
+        """Count it for writes. For reads, which may still wait before the proof, it counts when that is answered."""
+        self.proved = _with(self.proved, proved)
+        self.packed_identities = pack_ids(self.proved)
 
     def _negotiate(self, xid: int, frame: bytes) -> tuple[bytes, bool]:
         """Take one step of SASL: the reply, and whether the connection goes on."""
@@ -385,7 +392,13 @@ class Connection:
     def _proves(self, op: int, frame: bytes) -> bool:
         """Whether a request outside ANSWERS is an authentication that succeeds. What it proves counts for the writes
         right behind it."""
-        return op == _AUTH and self._authenticate(frame)
+        if op != _AUTH:
+            return False
+        proved = proofs.by_packet(self.front.settings.super_digest, self.proved, frame)
+        if proved is None:
+            return False
+        self._prove_ahead(proved)
+        return True
 
     def _gather(self, buffer: bytes, at: int) -> int:
         """Sort frames from `at` on: writes into the turn's chunk, reads into the queue. Returns where the rest
@@ -570,6 +583,10 @@ class Connection:
             self._flush()
         self.wire.close(after_flush=True)
         self.front.gone(self)
+
+
+def _with(known: Identities, proved: Identities) -> Identities:
+    return (*known, *(one for one in proved if one not in known))
 
 
 def host(address: object) -> str:

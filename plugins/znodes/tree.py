@@ -215,7 +215,7 @@ class Tree:
         if above is None:
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
         if above.acl is not OPEN and not permits(above.acl, _CREATE, who):
-            raise Fault(Err.NO_AUTH)
+            raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_AUTH)
         number = above.creates
         if sequential:
             suffix = b"%010d" % number
@@ -264,7 +264,7 @@ class Tree:
         if above is None:
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
         if above.acl is not OPEN and not permits(above.acl, _DELETE, who):
-            raise Fault(Err.NO_AUTH)
+            raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_AUTH)
         node = self.nodes.get(path)
         if node is None:
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)

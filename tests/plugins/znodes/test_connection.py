@@ -512,3 +512,20 @@ def test_session_expires_in_silence(room: Room) -> None:
     assert not lively.wire.closed
     assert b"/e" not in room.fronts[0].tree.nodes
     assert SessionId(quiet.session) not in room.cell.sessions
+
+
+def test_what_is_proved_counts_from_there_on(room: Room) -> None:
+    """A read that waits before an authentication does not know of it; a write right behind it does."""
+    talk = room.talk()
+    talk.send(
+        talk.say(Op.CREATE, create(b"/a")),
+        talk.say(Op.WHO_AM_I),
+        talk.say(Op.AUTH, ANN, xid=Xid.AUTH),
+        talk.say(Op.CREATE, create(b"/mine", b"", 0, MINE)),
+        talk.say(Op.WHO_AM_I),
+    )
+    room.turn()
+    _, before, _, made, after = talk.heard()
+    assert made.err == 0
+    assert b"ann" not in before.body
+    assert b"ann" in after.body

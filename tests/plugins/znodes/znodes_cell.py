@@ -6,7 +6,6 @@ equal digests."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from random import Random
@@ -21,7 +20,9 @@ Step = Callable[["FakeCell"], None]
 class FakeCell:
     """The log and the kernel's part of the state: sessions and timers."""
 
-    def __init__(self, reactor, size: int = 1, tick_ms: int = 500) -> None:
+    def __init__(
+        self, reactor, size: int = 1, tick_ms: int = 500, machine: type[ZnodesMachine] = ZnodesMachine
+    ) -> None:
         self.reactor = reactor
         self.tick_ms = tick_ms
         self.index = 0
@@ -30,11 +31,12 @@ class FakeCell:
         self.heard: dict[SessionId, float] = {}
         self.timers: dict[str, int] = {}
         self.serving = True
-        self.seats = [Seat(self, number + 1) for number in range(size)]
+        self.seats = [Seat(self, number + 1, machine()) for number in range(size)]
         self._steps: list[Step] = []
         self._ended: list[tuple[SessionId, Origin, bool]] = []
         self._moved: list[tuple[SessionId, Origin]] = []
         self._replies: list[Callable[[], None]] = []
+        self._barriers: list[Callable[[bool], None]] = []
         self._scheduled = False
         reactor.callLater(tick_ms / 1000, self._tick)
 
@@ -57,11 +59,11 @@ class FakeCell:
 
     def commit(self, origin: Origin, effects: Effects) -> Commit:
         """The place of the command that is being applied."""
-        now = int(time.time() * 1000)
+        now = int(self.reactor.seconds() * 1000)  # one clock, so that a simulated one decides about everything
         return Commit(
             self.index,
-            int(self.reactor.seconds() * 1000),
-            self.wall if hasattr(self, "wall") else now,
+            now,
+            now,
             sessions=dict(self.sessions),
             origin=origin,
             random=Random,
@@ -71,7 +73,6 @@ class FakeCell:
     def each(self, origin: Origin, act: Callable[[ZnodesMachine, Commit, Seat], None]) -> None:
         """Apply one command to every seat's machine, then what it asked the kernel for."""
         self.index += 1
-        self.wall = int(time.time() * 1000)
         for seat in self.seats:
             effects = Effects()
             act(seat.tree_machine, self.commit(origin, effects), seat)
@@ -103,6 +104,9 @@ class FakeCell:
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()
+        barriers, self._barriers = self._barriers, []
+        for ready in barriers:
+            ready(True)
         ended, self._ended = self._ended, []
         moved, self._moved = self._moved, []
         for seat in self.seats:
@@ -118,6 +122,10 @@ class FakeCell:
     def later(self, reply: Callable[[], None]) -> None:
         """Call `reply` once the batch has been applied."""
         self._replies.append(reply)
+
+    def passed(self, ready: Callable[[bool], None]) -> None:
+        """Call `ready(True)` once the batch has been applied and its replies were handed out."""
+        self._barriers.append(ready)
 
     def moved(self, session: SessionId, origin: Origin) -> None:
         """Note that a session left a seat."""
@@ -146,10 +154,10 @@ class FakeCell:
 class Seat:
     """One replica of the fake cell, as its fronts see it."""
 
-    def __init__(self, cell: FakeCell, member: int) -> None:
+    def __init__(self, cell: FakeCell, member: int, machine: ZnodesMachine) -> None:
         self.cell = cell
         self.origin = Origin(member, 1)
-        self.tree_machine = ZnodesMachine()
+        self.tree_machine = machine
         self.watchers: list[FrontObserver] = []
         self.room_left = 1 << 20
 
@@ -216,7 +224,7 @@ class Seat:
         if not self.cell.serving:
             self.cell.reactor.callLater(0.5, ready, False)
             return
-        self.cell.propose(lambda cell: cell.later(lambda: ready(True)))
+        self.cell.propose(lambda cell: cell.passed(ready))
 
     def serving(self) -> bool:
         return self.cell.serving

@@ -8,6 +8,7 @@ import znodes_wire as wire
 from quorate.plugins.znodes import jute
 from quorate.plugins.znodes.connection import Connection
 from quorate.plugins.znodes.front import ZooKeeperFront
+from quorate.plugins.znodes.machine import ZnodesMachine
 from quorate.plugins.znodes.protocol import Op
 from twisted.internet.task import Clock
 from znodes_cell import FakeCell, Seat
@@ -60,9 +61,9 @@ class PaperWire:
 class Room:
     """A fake cell with a front on every seat, on a clock that tests move."""
 
-    def __init__(self, size: int = 1, **options: str) -> None:
+    def __init__(self, size: int = 1, machine: type[ZnodesMachine] = ZnodesMachine, **options: str) -> None:
         self.clock = Clock()
-        self.cell = FakeCell(self.clock, size)
+        self.cell = FakeCell(self.clock, size, machine=machine)
         self.fronts = [ZooKeeperFront(seat, self.clock, "tcp:0", options) for seat in self.cell.seats]
 
     def seat(self, number: int = 0) -> Seat:

@@ -12,6 +12,7 @@ from quorate.plugins.znodes import chunks, jute
 from quorate.plugins.znodes.codec import pack_ids
 from quorate.plugins.znodes.machine import ZnodesMachine
 from quorate.plugins.znodes.protocol import FACE, Op
+from quorate.plugins.znodes.tree import content_of, family_of
 
 WORLD = [{"perms": 31, "scheme": b"world", "id": b"anyone"}]
 HERE = ((b"ip", b"127.0.0.1"),)
@@ -177,6 +178,13 @@ class Bench:
         found = dict(jute.Stat.parse(stat(self.machine.tree.nodes[path])))
         found.pop("_io", None)
         return found
+
+
+def digest_from_scratch(machine: ZnodesMachine) -> int:
+    """What a machine's digest must be."""
+    nodes = [node for path, node in machine.tree.nodes.items() if path]
+    total = sum(content_of(node) + family_of(node) for node in nodes)
+    return (total + hash((machine.zxid, len(machine.sessions)))) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def path_only(path: bytes) -> bytes:
