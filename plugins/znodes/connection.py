@@ -37,7 +37,7 @@ from . import jute, proofs
 from .acl import OPEN, Identities, permits
 from .chunks import pause
 from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
-from .protocol import PASSWORD_SIZE, Err, Fault, Malformed, Op, Right
+from .protocol import PASSWORD_SIZE, Err, Fault, Malformed, Op, Right, Xid
 from .reads import ANSWERS, WRITES
 from .tree import stat
 
@@ -59,6 +59,8 @@ PAUSE_ROOM: Final = 16 << 20
 _GET_DATA: Final = Op.GET_DATA.value
 _EXISTS: Final = Op.EXISTS.value
 _PING: Final = Op.PING.value
+_PONG: Final = Xid.PING.value
+"""The xid of every answer to a ping, whatever its own was."""
 _AUTH: Final = Op.AUTH.value
 _SASL: Final = Op.SASL.value
 _SYNC: Final = Op.SYNC.value
@@ -317,7 +319,7 @@ class Connection:
                                 break
                         continue
             elif op == _PING:
-                out.append(REPLY.pack(16, xid, zxid, 0))
+                out.append(REPLY.pack(16, _PONG, zxid, 0))
                 at = stop
                 continue
             elif op in WRITES or length > length_max or (fresh and op == _SYNC):
@@ -343,7 +345,8 @@ class Connection:
             self.stage = Stage.ENDING
             if op == _AUTH:
                 self.front.counters.auth_failed += 1
-                self.out.append(reply(xid, 0, Err.AUTH_FAILED))
+                if refusal := proofs.refusal(xid, frame):
+                    self.out.append(refusal)
             else:
                 self.out.append(reply(xid, -1, Err.UNIMPLEMENTED))
             return False
@@ -427,7 +430,7 @@ class Connection:
                 start, count, writing = at, 0, is_write
                 if op == _PING:
                     self.sent_count += 1
-                    self.wire.send(REPLY.pack(16, xid, front.machine.zxid, 0))
+                    self.wire.send(REPLY.pack(16, _PONG, front.machine.zxid, 0))
                     start = at = stop
                     continue
                 if op == _SASL:  # answered at once, too: what follows may need what it proves

@@ -50,6 +50,7 @@ _PLAIN_MODES: Final[Mapping[int, tuple[bool, bool]]] = {
     Mode.EPHEMERAL: (True, False),
     Mode.PERSISTENT_SEQUENTIAL: (False, True),
     Mode.EPHEMERAL_SEQUENTIAL: (True, True),
+    Mode.CONTAINER: (False, False),
 }
 """Whether a create's flags mean an ephemeral and a sequential node."""
 
@@ -253,7 +254,8 @@ class ZnodesMachine(RawMachine):
         if op == Op.CREATE_TTL:
             path = self._create_ttl(commit, allow, who, *codec.create_ttl(frame, at))
         elif op in (Op.CREATE2, Op.CREATE_CONTAINER):
-            path = self._create(commit, allow, session, who, *codec.create(frame, at))
+            box = op == Op.CREATE_CONTAINER
+            path = self._create(commit, allow, session, who, *codec.create(frame, at), container=box)
         else:
             raise Fault(Err.UNIMPLEMENTED)
         return ustring(path) + stat(tree.nodes[path])
@@ -268,17 +270,20 @@ class ZnodesMachine(RawMachine):
         value: bytes | None,
         acl: bytes,
         flags: int,
+        *,
+        container: bool = False,
     ) -> bytes:
-        """Create as the flags say; returns the path."""
-        if flags == Mode.CONTAINER:
-            path = self.tree.create(path, value, acl, CONTAINER_OWNER, False, who, self.zxid, commit.wall)
-            self._plan_sweep(commit, commit.time + SWEEP_MS)
-            return path
+        """Create as the flags say, or a `container` whose flags say only whether it is sequential; returns the
+        path."""
         try:
             ephemeral, sequential = _PLAIN_MODES[flags]
         except KeyError:
             unknown = flags not in (Mode.TTL, Mode.TTL_SEQUENTIAL) or allow & Allow.EXTENDED_TYPES
             raise Fault(Err.BAD_ARGUMENTS if unknown else Err.UNIMPLEMENTED) from None
+        if container or flags == Mode.CONTAINER:
+            path = self.tree.create(path, value, acl, CONTAINER_OWNER, sequential, who, self.zxid, commit.wall)
+            self._plan_sweep(commit, commit.time + SWEEP_MS)
+            return path
         owner = session if ephemeral else 0
         return self.tree.create(path, value, acl, owner, sequential, who, self.zxid, commit.wall)
 

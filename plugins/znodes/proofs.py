@@ -31,6 +31,16 @@ def by_packet(super_digest: bytes, known: Identities, frame: bytes) -> Identitie
     return (identity, acl.SUPER) if hmac.compare_digest(identity[1], super_digest) else (identity,)
 
 
+def refusal(xid: int, frame: bytes) -> bytes:
+    """The reply to an auth packet that proved nothing; empty if it cannot be read: the original closes without a
+    word then."""
+    try:
+        jute.read(jute.Auth, frame[8:])
+    except Malformed:
+        return b""
+    return reply(xid, 0, Err.AUTH_FAILED)
+
+
 def by_sasl(exchange: Exchange | None, xid: int, frame: bytes) -> tuple[bytes, Identities | None]:
     """One step of SASL: the reply, and what has been proved with it; None: the client must go after the reply. Without
     users (`exchange` is None) there is nothing to prove and the token is null, as in the original."""

@@ -166,6 +166,8 @@ def _rearm(place: Place, client: Client, record: Any) -> bytes:
 
 def _get_ephemerals(place: Place, client: Client, frame: bytes) -> bytes:
     prefix = frame[codec.HEAD + 4 : codec.buffer_end(frame, codec.HEAD)]
+    if not prefix.strip():
+        prefix = b""
     owned = place.tree.ephemerals.get(client.session, ())
     return codec.vector([path for path in owned if path.startswith(prefix)])
 

@@ -340,6 +340,25 @@ def test_impossible_frames_end_the_connection(room: Room, length: int) -> None:
     assert not room.fronts[0].connections
 
 
+def test_a_ping_is_answered_as_one(room: Room) -> None:
+    """Whatever xid it had, also behind a write that is under way (ZK-3.1)."""
+    talk = room.talk()
+    talk.send(talk.say(Op.PING, xid=7), talk.say(Op.CREATE, create(b"/a")), talk.say(Op.PING, xid=8))
+    assert [each.xid for each in talk.heard()] == [Xid.PING, Xid.PING]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_half_an_auth_packet_ends_without_a_word(room: Room, behind: bool) -> None:
+    """As in the original; what was asked before it is answered (ZK-7.5)."""
+    talk = room.talk()
+    first = talk.say(Op.CREATE, create(b"/a")) if behind else talk.say(Op.EXISTS, path_watch(b"/"))
+    talk.send(first, talk.say(Op.AUTH, ANN[:-1], xid=Xid.AUTH), talk.say(Op.EXISTS, path_watch(b"/")))
+    room.turn()
+    assert [each.xid for each in talk.heard()] == [1]
+    assert talk.wire.closed
+    assert room.fronts[0].counters.auth_failed == 1
+
+
 def test_malformed_records_are_answered(room: Room) -> None:
     """A cut record gets -5 and the connection goes on, for reads of every kind."""
     talk = room.talk()

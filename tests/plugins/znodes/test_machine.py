@@ -160,6 +160,21 @@ def test_containers_go_when_emptied() -> None:
     assert b"/full" in nodes
 
 
+def test_a_container_is_what_the_operation_says() -> None:
+    """createContainer makes one whatever its flags, which only number it; inside a multi the flags decide (ZK-6.3)."""
+    bench = Bench()
+    s = bench.open(1)
+    made = []
+    for flags in (0, 1, 2, 3, 4):
+        found = bench.call(s, Op.CREATE_CONTAINER, create(b"/k%d-" % flags, b"", flags))
+        made.append(jute.Create2Reply.parse(found.body).path)
+    assert made == [b"/k0-", b"/k1-", b"/k2-0000000002", b"/k3-0000000003", b"/k4-"]
+    bench.call(s, Op.MULTI, several((Op.CREATE_CONTAINER, create(b"/p", b"", 0)), (Op.CREATE, create(b"/m", b"", 4))))
+    assert list(bench.machine.tree.fleeting) == [*made, b"/m"]
+    assert not bench.machine.tree.ephemerals
+    assert bench.call(s, Op.CREATE_CONTAINER, create(b"/k", b"", 9)).err == Err.BAD_ARGUMENTS
+
+
 def test_time_to_live() -> None:
     """A node goes when neither it nor a child changed for its time; a change renews it; without the option there are
     none."""
