@@ -7,7 +7,9 @@ can: they remember the last run, the highest promise and the highest vote that e
 shows less.
 
 The memory is written to a small file when a peer begins a new run or promises a higher ballot, which is seldom; the
-votes in between are remembered while this process lives. Knows files; does not know connections.
+votes in between are remembered while this process lives. The file carries a checksum: a flipped bit must not condemn
+the whole disk of somebody else. It is no more than a help, so a memory that is damaged or cannot be written stops
+nobody. Knows files; does not know connections.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from twisted.logger import Logger
 from ..paxos.ballot import NO_BALLOT, Ballot, MemberId
 from ..paxos.messages import Accepted, Promise
 from ..paxos.quorum import Configuration
+from ..storage import layout
+from ..storage.errors import Malformed
 from ..wire import plain
 from ..wire.formats import Greeting, Refusing, TurnedAway
 
 _NAME: Final = "witness"
+_MAGIC: Final = b"QRTwit\r\n"
 _SIZE_MAX: Final = 1 << 20
 
 
@@ -38,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Witness:
-    """Remembers in `directory` what peers have shown."""
+    """Remembers in `directory` what peers have shown. Raises NewerFormat, and OSError if the file cannot be read."""
 
     _log = Logger()
 
@@ -48,12 +53,12 @@ class Witness:
         self._slots: dict[int, int] = {}  # the highest slot heard of, which changes with every vote
         self._unwritten = False
         try:
-            rows: Any = plain.decode(self._path.read_bytes(), _SIZE_MAX)
+            rows: Any = plain.decode(layout.unstamp(_MAGIC, self._path.read_bytes(), str(self._path)), _SIZE_MAX)
             for member, disk, incarnation, run, round_, of, slot in rows:
                 self._seen[member] = Seen(disk, incarnation, run, Ballot(round_, of), slot)
         except FileNotFoundError:
             pass
-        except (ValueError, TypeError) as error:
+        except (Malformed, ValueError, TypeError) as error:
             self._log.warn("{path} is unreadable; peers' disks are learned anew: {error}", path=self._path, error=error)
 
     def judge(self, greeting: Greeting, configuration: Configuration) -> TurnedAway | None:
@@ -101,11 +106,14 @@ class Witness:
             self.write()
 
     def write(self) -> None:
-        """Put the memory on the disk, as far as that goes without waiting for it."""
+        """Put the memory on the disk, as far as that goes without waiting for it and while there is room."""
         for member, slot in self._slots.items():
             if member in self._seen:
                 self._seen[member] = self._seen[member]._replace(slot=max(slot, self._seen[member].slot))
         rows = [(member, *seen[:3], *seen.promised, seen.slot) for member, seen in sorted(self._seen.items())]
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(plain.encode(rows))
-        fresh.replace(self._path)
+        try:
+            fresh.write_bytes(layout.stamp(_MAGIC, plain.encode(rows)))
+            fresh.replace(self._path)
+        except OSError as error:
+            self._log.error("{path} cannot be written: {error}", path=self._path, error=error)

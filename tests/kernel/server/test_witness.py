@@ -10,6 +10,8 @@ from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Accepted, Promise
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
 from quorate.kernel.server.witness import Witness
+from quorate.kernel.storage.errors import NewerFormat
+from quorate.kernel.storage.layout import stamp
 from quorate.kernel.wire.formats import PEER_VERSION, Greeting, Refusing
 
 TWO = MemberId(2)
@@ -73,3 +75,34 @@ def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
     witness = Witness(tmp_path)
     assert why(witness, HELLO) is None
     assert why(Witness(tmp_path), HELLO._replace(disk=b"e" * 16)) is Refusing.DISK
+
+
+def test_a_flipped_bit_condemns_nobody(tmp_path: Path) -> None:
+    """One wrong bit in this memory is no reason to send a healthy member away for ever."""
+    Witness(tmp_path).judge(HELLO, CELL)
+    path = tmp_path / "witness"
+    whole = path.read_bytes()
+    for position in range(len(whole) * 8):
+        flipped = bytearray(whole)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        assert why(Witness(tmp_path), HELLO) is None
+
+
+def test_a_disk_without_room_condemns_nobody(tmp_path: Path) -> None:
+    """What cannot be written is remembered as long as the process lives, and the file keeps what it had."""
+    witness = Witness(tmp_path)
+    witness.judge(HELLO, CELL)
+    (tmp_path / "witness.new").mkdir()
+    ballot = Ballot(6, MemberId(1))
+    witness.hear(2, Promise(ballot, Slot(1), (), Slot(0), Slot(0)))
+    later = HELLO._replace(run=RUN, incarnation=4)
+    assert why(witness, later) is Refusing.ROLLED_BACK
+    assert why(Witness(tmp_path), later) is None
+
+
+def test_a_memory_of_a_newer_release_is_not_guessed_at(tmp_path: Path) -> None:
+    """It is refused with words, like every other file."""
+    (tmp_path / "witness").write_bytes(stamp(b"QRTwit\r\n", b"what a newer release knows", version=2))
+    with pytest.raises(NewerFormat, match="format 2"):
+        Witness(tmp_path)
