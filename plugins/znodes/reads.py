@@ -13,7 +13,7 @@ from . import acl, codec, jute, multi
 from .codec import INT, MULTI_END, MULTI_HEADER
 from .protocol import Err, Event, Fault, Malformed, Op, Right, WatchMode
 from .tree import Node, Tree, stat
-from .watches import Kind, Watcher, Watches, kinds, missed, notification, with_ancestors
+from .watches import Kind, Watcher, Watches, kinds, missed, notification
 
 
 class Client(Watcher, Protocol):
@@ -96,12 +96,9 @@ def _sync(place: Place, client: Client, frame: bytes) -> bytes:
 
 def _check_watches(place: Place, client: Client, frame: bytes) -> bytes:
     path, kind = codec.path_int(frame)
-    watches = place.watches
-    if watches.has(path, client, kinds(kind)):
-        return b""
-    if any(watches.has(above, client, (Kind.RECURSIVE,)) for above in with_ancestors(path)):
-        return b""
-    raise Fault(Err.NO_WATCHER)
+    if not place.watches.has(path, client, kinds(kind)):
+        raise Fault(Err.NO_WATCHER)
+    return b""
 
 
 def _remove_watches(place: Place, client: Client, frame: bytes) -> bytes:

@@ -145,9 +145,7 @@ class Client:
         return {"err": 0}
 
     def _check_watches(self, values: dict[str, Any]) -> None:
-        path, kinds = values["path"], self._kinds(values)
-        above = any(_covers(place, path) for place in self.watches["recursive"])
-        if not above and not any(path in self.watches[kind] for kind in kinds):
+        if not any(values["path"] in self.watches[kind] for kind in self._kinds(values)):
             raise Refused(Err.NO_WATCHER)
 
     def _remove_watches(self, values: dict[str, Any]) -> None:
