@@ -1,0 +1,120 @@
+"""A taste of the campaign: the faults whose outcome is known beforehand, on a cell under load."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import menu
+from campaign import Episode, summary
+from damage import Mode, Region, damage
+from disk_shim import Rule, library
+from histories import Record
+from quorate.kernel.testing.linearizability import Operation
+
+pytestmark = [pytest.mark.cell, pytest.mark.timeout(120)]
+
+NEEDS_COMPILER = pytest.mark.skipif(
+    library() is None, reason="no C compiler: the disks of replicas cannot fail on order"
+)
+
+
+def _name(rule: Rule) -> str:
+    return rule.name.lower()
+
+
+@pytest.fixture(scope="module")
+def episode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Episode]:
+    """A cell under load; when the last test is done, everything that its clients saw is judged."""
+    made = Episode(tmp_path_factory.mktemp("campaign") / "cell", 3, Random(7), lambda line: None)
+    with made.loaded():
+        yield made
+    assert made.violations == []
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("rule", [Rule.DIE_BEFORE_SYNC, Rule.DIE_AFTER_SYNC, Rule.TORN_WRITE], ids=_name)
+def test_a_crash_at_the_nth_sync(episode: Episode, rule: Rule) -> None:
+    """It dies right before, right after or in the middle of writing; it comes back with all it said."""
+    episode.strike(lambda scene: menu.crash(scene, rule, 5))
+    assert episode.violations == []
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("rule", [Rule.FAIL_SYNC, Rule.FAIL_SYNC_LATE, Rule.FAIL_WRITE], ids=_name)
+def test_an_io_error_ends_the_voting(episode: Episode, rule: Rule) -> None:
+    """EIO from a sync, from its end or from a write: no retry, no vote, words in the status, and well after a start."""
+    episode.strike(lambda scene: menu.fail(scene, rule, 3))
+    assert episode.violations == []
+
+
+@pytest.mark.parametrize("fault", [menu.wiped, menu.rolled_back, menu.swapped, menu.other_cell, menu.newer])
+def test_a_directory_that_is_not_what_it_was(episode: Episode, fault: menu.Fault) -> None:
+    """Nobody votes with it, nothing in it is changed, and the right one is as good as before."""
+    episode.strike(fault)
+    assert episode.violations == []
+
+
+def test_a_flipped_bit_in_each_kind_of_file(episode: Episode) -> None:
+    """The replica refuses with words, heals, or says that it never votes again: it never guesses."""
+    kinds = ("identity", "founding", "marks", "witness", "journal-0000000001.log", "snapshot-")
+    for kind in kinds:
+        if not any(each.lost for each in episode.cell.replicas):
+            episode.strike(lambda scene: menu.flip(scene, kind))  # noqa: B023
+    assert episode.violations == []
+
+
+def test_the_judge_sees_what_is_wrong() -> None:
+    """An addition that counted twice, a lock held by two, a write that was forgotten: each is told."""
+    record = Record()
+    record.add("count", Operation("a", "c1.0", "add", (5,), 10, 1, 2))
+    record.add("mutex", Operation("a", "l1.0", "acquire", (), 7, 1, 2))
+    record.add("mutex", Operation("b", "l1.0", "acquire", (), 8, 3, 4))
+    record.add("register", Operation("a", "z1.0", "set", (5,), None, 1, 2))
+    record.add("register", Operation("b", "z1.0", "get", (), None, 3, 4))
+    assert [each.partition(":")[0] for each in record.judge()] == ["count", "mutex", "register"]
+    assert record.judge({2}) == []
+
+
+def test_the_longest_silence_and_the_next_word() -> None:
+    """Gaps are between acknowledged writes, and from and to the ends."""
+    record = Record()
+    for moment in (100, 150, 400, 420):
+        record.add("count", Operation("a", "c1.0", "add", (1,), 1, 1, moment))
+    assert (record.gap(120, 410), record.gap(0, 1000), record.first_after(150)) == (250, 580, 400)
+    assert record.first_after(420) is None
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("region", list(Region))
+def test_damage_changes_the_file_where_it_says(tmp_path: Path, mode: Mode, region: Region) -> None:
+    """Something differs afterwards, and nothing in front of the region but for a swapped or zeroed sector."""
+    path = tmp_path / "file"
+    content = Random(1).randbytes(6000)
+    path.write_bytes(content + bytes(2000))
+    damage(path, mode, region, Random(2))
+    found = path.read_bytes()
+    assert found != content + bytes(2000)
+    first = next((at for at, (old, new) in enumerate(zip(content, found, strict=False)) if old != new), len(found))
+    assert mode is Mode.SWAP or first // 512 >= list(Region).index(region) * 2000 // 512
+
+
+def test_a_summary_counts() -> None:
+    """By kind, with the longest recovery, and what came later than is owed."""
+    lines = [{"fault": "kill", "recovery_ms": ms, "outage_ms": ms, "operations": 10} for ms in (5, 2000, 7)]
+    found = summary(lines, [], 1, 2.0)
+    assert (found["faults"], found["by_kind"], found["operations"]) == (3, {"kill": 3}, 30)
+    assert found["recovery_ms"] == {"median": 7, "longest": 2000, "owed": 1400}
+    assert found["late"] == ["kill: 2000 ms"]
+
+
+def test_the_menu_names_each_fault_once() -> None:
+    """A fault's name says which it is."""
+    names = [each.__name__ for each in dict.fromkeys(menu.menu())]
+    assert len(names) == len(set(names)) > 10
+    assert all(each.__doc__ for each in menu.menu())
