@@ -54,6 +54,10 @@ class Replica(Protocol):
     def attach_session(self, session: SessionId, password: bytes, attached: Callable[[Opened | None], None]) -> None:
         """Move a session here. None: wrong password, or it ended, or no quorum."""
 
+    def known_session(self, session: SessionId, password: bytes) -> Opened | None:
+        """A session of the cell as far as this replica knows, without asking anybody and without moving it: it may
+        have ended or moved since. None: wrong password, or it is not known here."""
+
     def close_session(self, session: SessionId, closed: Callable[[], None]) -> None: ...
 
     def touch(self, session: SessionId) -> None:

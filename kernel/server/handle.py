@@ -66,6 +66,9 @@ class FrontHandle:
     def attach_session(self, session: SessionId, password: bytes, attached: Callable[[Opened | None], None]) -> None:
         self._replica.sessions.attach(session, password, attached)
 
+    def known_session(self, session: SessionId, password: bytes) -> Opened | None:
+        return self._replica.sessions.known(session, password)
+
     def close_session(self, session: SessionId, closed: Callable[[], None]) -> None:
         self._replica.sessions.close(session, closed)
 

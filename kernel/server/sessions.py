@@ -96,7 +96,7 @@ class Sessions:
                 once.call(opened)
 
         def check() -> None:
-            if session <= 0 or not hmac.compare_digest(self._replica.host.password(session), password):
+            if not self._proves(session, password):
                 no()
             else:
                 self._replica.command(SESSIONS, "attach", [session, origin.member, origin.incarnation], answered)
@@ -105,6 +105,15 @@ class Sessions:
             check()
         else:  # this replica may only lag behind the cell: see what is committed first
             self._replica.barrier(lambda ready: self._with_key(check) if ready else once.call(None))
+
+    def known(self, session: SessionId, password: bytes) -> Opened | None:
+        """What this replica knows of a session without asking anybody; None if nothing, or it is not its password."""
+        if self._replica.host.password_key is None or not self._proves(session, password):
+            return None
+        return self._opened(session)
+
+    def _proves(self, session: SessionId, password: bytes) -> bool:
+        return session > 0 and hmac.compare_digest(self._replica.host.password(session), password)
 
     def close(self, session: SessionId, closed: Callable[[], None]) -> None:
         """End a session because its client wants it."""

@@ -9,6 +9,8 @@ Life of a connection (:class:`Stage`)::
        | connect response
     OPEN     --closeSession, refused authentication, unknown request--> ENDING (nothing more is read)
 
+or READING in place of OPEN where there is no quorum: reads are answered, everything else is refused.
+
 How order is kept while most requests never wait:
 
 * Reads are answered at once from the live tree as long as the connection has nothing on its way.
@@ -33,7 +35,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ...kernel.machine import SessionId
-from . import jute, proofs
+from . import arrivals, only_read, proofs
 from .acl import OPEN, Identities, permits
 from .chunks import pause
 from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
@@ -78,6 +80,7 @@ class Stage(Enum):
     GREETING = auto()
     OPENING = auto()
     OPEN = auto()
+    READING = auto()
     ENDING = auto()
 
 
@@ -106,8 +109,8 @@ class Connection:
 
     __slots__ = (
         "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client", "out",
-        "packed_identities", "pausing", "proved", "queue", "queued", "rest", "room", "sasl", "sent_count",
-        "session", "stage", "stalled", "timeout_ms", "told_count", "wire",
+        "packed_identities", "pausing", "proved", "queue", "queued", "reads_only", "rest", "room", "sasl", "sent_count",
+        "session", "stage", "stalled", "timeout_ms", "told_count", "touch", "wire",
     )  # fmt: skip
 
     def __init__(self, front: ZooKeeperFront, wire: Wire, number: int, address: object) -> None:
@@ -116,13 +119,17 @@ class Connection:
         self.number = number
         self.address = address
         self.stage = Stage.GREETING
-        self.session = 0
+        self.session = SessionId(0)
         self.timeout_ms = 0
         self.identities: Identities = ((b"ip", host(address).encode()),)
         self.proved: Identities = self.identities
         """With what was proved by requests that are not answered yet; `packed_identities` is the same, packed."""
         self.packed_identities = pack_ids(self.proved)
         self.sasl: Exchange | None = None
+        self.touch = front.replica.touch
+        """Tells whoever keeps the session that its client was heard."""
+        self.reads_only = False
+        """It is served without a quorum."""
         self.old_client = False
         """Its connect request had no read-only byte, so neither must the response."""
         self.rest = b""
@@ -142,6 +149,11 @@ class Connection:
         """Notifications among what was sent."""
 
     @property
+    def ending(self) -> bool:
+        """Nothing more is read of it."""
+        return self.stage is Stage.ENDING
+
+    @property
     def received_count(self) -> int:
         """Requests taken: those that were answered and those on their way. The hot loops need not count."""
         return self.sent_count - self.told_count + self.in_flight
@@ -154,10 +166,13 @@ class Connection:
             buffer = self.rest + buffer
             self.rest = b""
         if self.stage is Stage.OPEN:
-            self.front.replica.touch(SessionId(self.session))
+            self.touch(self.session)
             self._take(buffer)
         elif self.stage is Stage.GREETING:
             self._greet(buffer)
+        elif self.stage is Stage.READING:
+            self.touch(self.session)
+            only_read.take(self, buffer)
         elif self.stage is Stage.OPENING:
             self.rest = buffer
             if len(buffer) > self.front.settings.frame_max:
@@ -195,38 +210,15 @@ class Connection:
         if len(buffer) < 4 + length:
             self.rest = buffer
             return
-        try:
-            request = jute.read(jute.ConnectRequest, buffer[4 : 4 + length])
-        except Malformed:
-            self.drop()
-            return
         self.stage = Stage.OPENING
         self.rest = buffer[4 + length :]
-        self.old_client = request.read_only is None
-        if request.last_zxid <= self.front.machine.zxid:
-            self._open(request.timeout, request.session, request.password or b"")
-            return
+        self.front.arrivals.arrived(self, buffer[4 : 4 + length])
 
-        def caught_up(ready: bool) -> None:
-            if not self.wire.closed and ready and request.last_zxid <= self.front.machine.zxid:
-                self._open(request.timeout, request.session, request.password or b"")
-            else:  # the client has seen what this replica has not: it must look elsewhere, never back in time
-                self.drop()
-
-        self.front.replica.barrier(caught_up)
-
-    def _open(self, timeout: int, session: int, password: bytes) -> None:
-        self.timeout_ms = self.front.settings.negotiate(timeout)
-        if session:
-            self.front.attach(self, SessionId(session), password)
-        else:
-            self.front.open(self)
-
-    def opened(self, session: int, timeout_ms: int, password: bytes) -> None:
+    def opened(self, session: SessionId, timeout_ms: int, password: bytes) -> None:
         """The session is here: tell the client and take what it sent meanwhile."""
         self.session = session
         self.timeout_ms = timeout_ms
-        self.stage = Stage.OPEN
+        self.stage = Stage.READING if self.reads_only else Stage.OPEN
         self._respond(timeout_ms, session, password)
         self.wire.resume()
         if self.rest:
@@ -240,17 +232,8 @@ class Connection:
         self.front.gone(self)
 
     def _respond(self, timeout: int, session: int, password: bytes) -> None:
-        body = jute.ConnectResponse.build(
-            {
-                "protocol": 0,
-                "timeout": timeout,
-                "session": session,
-                "password": password,
-                "read_only": None if self.old_client else False,
-            }
-        )
         self.sent_count += 1
-        self.wire.send(len(body).to_bytes(4, "big") + body)
+        self.wire.send(arrivals.response(timeout, session, password, None if self.old_client else self.reads_only))
 
     # ------------------------------------------------------------ requests
 
@@ -258,9 +241,9 @@ class Connection:
         """Answer or gather every whole frame in `data`; keep the rest."""
         at = 0
         if not self.in_flight and not self.queue:
-            at = self._answer(buffer, 0, fresh=True)
+            at = self.answer(buffer, 0, fresh=True)
             if self.out:
-                self._flush()
+                self.flush()
         if self.stage is Stage.OPEN and not self.wire.closed:
             if not self.stalled:
                 at = self._gather(buffer, at)
@@ -268,13 +251,13 @@ class Connection:
             if self.must_wait():
                 self.wire.pause()
         if self.stage is Stage.ENDING and not self.in_flight and not self.queue:
-            self._end()
+            self.end()
 
     def must_wait(self) -> bool:
         """Whether to read no further for now."""
         return self.stalled or self.in_flight > IN_FLIGHT_MAX or self.queued > QUEUE_MAX or self.front.full
 
-    def _answer(self, buffer: bytes, at: int, *, fresh: bool) -> int:
+    def answer(self, buffer: bytes, at: int, *, fresh: bool) -> int:
         """Answer frames from `at` on until one is not whole, is a write or must wait (a `fresh` sync must); returns
         where that is. The two commonest reads are spelled out: this loop is what a read costs."""
         front = self.front
@@ -449,6 +432,8 @@ class Connection:
                 front.replica.barrier(self._barrier_passed)
             elif op == _CLOSE or (not is_write and op not in ANSWERS and not self._proves(op, buffer[at + 4 : stop])):
                 # Nothing behind a farewell is looked at, nor behind what will be answered by one.
+                if op == _CLOSE:
+                    front.arrivals.local.close(self.session)
                 self.stage = Stage.ENDING
                 self.wire.pause()
                 at = stop
@@ -482,7 +467,7 @@ class Connection:
             if block is MARK:
                 break
             self.queued -= len(block)
-            self._answer(block, 0, fresh=False)
+            self.answer(block, 0, fresh=False)
         self.pausing = False
         answers, self.out = b"".join(self.out), kept
         if self.room < 0:
@@ -538,10 +523,10 @@ class Connection:
         if not self.in_flight and not self.barriers:
             self._answer_queue()
         if self.out:
-            self._flush()
+            self.flush()
         if self.stage is Stage.ENDING:
             if not self.in_flight and not self.queue:
-                self._end()
+                self.end()
             return
         if not self.must_wait() and not self.wire.closed:
             self.wire.resume()
@@ -559,7 +544,7 @@ class Connection:
             if block is MARK:
                 continue
             self.queued -= len(block)
-            at = self._answer(block, 0, fresh=False)
+            at = self.answer(block, 0, fresh=False)
             if at < len(block):
                 self.queue.appendleft(block[at:])
                 self.queued += len(block) - at
@@ -568,12 +553,13 @@ class Connection:
         """Send the replies made so far; whether the client must first take them."""
         if self.pausing:
             return True
-        self._flush()
+        self.flush()
         if self.wire.pending or self.wire.closed:
             self.stalled = True
         return self.stalled
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send the replies made so far."""
         out = self.out
         self.sent_count += len(out)
         self.room = REPLY_ROOM
@@ -581,9 +567,10 @@ class Connection:
         out.clear()
         self.wire.send(piece)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Send the replies made so far, and end the connection."""
         if self.out:
-            self._flush()
+            self.flush()
         self.wire.close(after_flush=True)
         self.front.gone(self)
 

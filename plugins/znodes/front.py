@@ -6,7 +6,8 @@ large); the answers of one applied batch and the notifications it caused leave i
 
 While the replica follows no leader, connections stay open for a grace period, reads go on and writes wait: a
 fail-over costs a client of a surviving replica neither its connection nor its writes. After the grace period all
-connections are closed, so that clients look for a replica that has a quorum. When a snapshot from a peer replaces the
+connections are closed, so that clients look for a replica that has a quorum; those that say that reading would do are
+served so meanwhile, if the operator allows it. When a snapshot from a peer replaces the
 tree, all are closed as well: their watches and the answers on their way belong to the old one."""
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from twisted.internet.defer import Deferred
 
 from ...kernel.machine import SessionId
 from ...kernel.server.endpoints import listening
-from ...kernel.server.front import Opened, Replica
+from ...kernel.server.front import Replica
 from ...kernel.server.lean import LeanConnection, LeanListener
 from ...kernel.server.turn import Turns
 from . import chunks, tls, words
+from .arrivals import Arrivals
 from .chunks import RUN
 from .connection import Connection, Stage, Wire, host
 from .machine import ZnodesMachine
-from .protocol import FACE, INT_MAX
+from .protocol import INT_MAX
 from .sasl import Exchange
 from .settings import Settings
 from .tree import Tree
@@ -119,6 +121,9 @@ class ZooKeeperFront(Service):
         self._listener: LeanListener | None = None
         self._secure: IListeningPort | None = None
         self._leaving: IDelayedCall | None = None
+        self.alone = False
+        """There has been no leader for longer than the grace period: nothing can be written, no session moves."""
+        self.arrivals = Arrivals(self)
         self.machine = self._adopt()
         replica.observe(self)
 
@@ -142,6 +147,8 @@ class ZooKeeperFront(Service):
         if secure is not None:
             place = listening(secure.endpoint)
             self._secure = tls.listen(self, secure, place.port, place.host)
+        if not self.replica.serving():
+            self.serving_changed(False)
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -152,6 +159,7 @@ class ZooKeeperFront(Service):
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
+        self.arrivals.local.stop()
         self.drop_all()
         return secure.stopListening() if secure is not None else None
 
@@ -212,69 +220,15 @@ class ZooKeeperFront(Service):
         for connection in list(self.connections.values()):
             connection.drop()
 
+    @property
+    def reads_only(self) -> bool:
+        """Whether clients are served, but only read."""
+        return self.alone and self.settings.read_only
+
     def exchange(self) -> Exchange | None:
         """The beginning of an authentication by SASL; None where nobody can."""
         users = self.settings.users
         return Exchange(users, token_hex(16).encode()) if users else None
-
-    # ------------------------------------------------------------ sessions
-
-    def open(self, connection: Connection) -> None:
-        """Open a session for a connection."""
-
-        def opened(session: Opened | None) -> None:
-            if session is None:
-                connection.drop()
-            elif connection.wire.closed:
-                self.replica.close_session(session.session, _nothing)
-            else:
-                self._own(connection, session)
-
-        self.replica.open_session(connection.timeout_ms, FACE, opened)
-
-    def attach(self, connection: Connection, session: SessionId, password: bytes) -> None:
-        """Move a session to a connection.
-
-        A refusal may mean that there was no quorum, and telling a client that its session is gone when it is not
-        would break its locks. So a refusal is believed only if this replica, after a barrier, does not know the
-        session, or a second attempt fails as well."""
-
-        def attached(moved: Opened | None) -> None:
-            if connection.wire.closed:
-                return
-            if moved is not None:
-                self._own(connection, moved)
-            else:
-                self.replica.barrier(certain)
-
-        def certain(ready: bool) -> None:
-            if connection.wire.closed:
-                return
-            if not ready:
-                connection.drop()
-            elif session not in self.machine.sessions:
-                connection.refused()
-            else:
-                self.replica.attach_session(session, password, attached_again)
-
-        def attached_again(moved: Opened | None) -> None:
-            if connection.wire.closed:
-                return
-            if moved is not None:
-                self._own(connection, moved)
-            elif self.replica.serving():
-                connection.refused()
-            else:
-                connection.drop()
-
-        self.replica.attach_session(session, password, attached)
-
-    def _own(self, connection: Connection, opened: Opened) -> None:
-        before = self.by_session.get(opened.session)
-        if before is not None:
-            before.drop()
-        self.by_session[opened.session] = connection
-        connection.opened(opened.session, opened.timeout_ms, opened.password)
 
     # ------------------------------------------------------------ writes
 
@@ -382,8 +336,11 @@ class ZooKeeperFront(Service):
         self._watch(len(self.watches.held) > 0)
 
     def serving_changed(self, serving: bool) -> None:
-        """A leader was lost or found."""
+        """A leader was lost or found. Who was only let read comes again, for more."""
         if serving:
+            if self.alone:
+                self.alone = False
+                self.drop_all()
             if self._leaving is not None:
                 self._leaving.cancel()
                 self._leaving = None
@@ -392,8 +349,5 @@ class ZooKeeperFront(Service):
 
     def _leave(self) -> None:
         self._leaving = None
+        self.alone = True
         self.drop_all()
-
-
-def _nothing() -> None:
-    pass

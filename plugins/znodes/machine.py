@@ -4,7 +4,8 @@ Every replica applies every chunk; only the one whose front submitted it gets an
 one an operation. A *transaction number* (zxid) is consumed by every write, failed ones too, and by every session that
 opens or ends: it is this machine's own count, not the cell's index.
 
-A session's requests are refused unless it is alive and attached to the replica they came through. A closeSession
+A session's requests are refused unless it is alive and attached to the replica they came through; one with an id below
+zero is known to that replica only, which vouches for it, and owns nothing. A closeSession
 inside a chunk takes effect at once: the ephemerals go in one transaction and what follows of that session is refused,
 though the kernel's own record of the session ends only after the chunk. An expiry comes from the kernel as
 ``session_closed`` and is one transaction as well.
@@ -144,9 +145,9 @@ class ZnodesMachine(RawMachine):
             session, number, length = RUN.unpack_from(chunk, at)
             at += RUN.size
             stop = at + length
-            if session not in self.sessions:
+            if session not in self.sessions and session >= 0:
                 self._refuse(chunk, at, stop, Err.SESSION_EXPIRED, answers)
-            elif attached.get(session) != origin:
+            elif attached.get(session) != origin and session >= 0:
                 self._refuse(chunk, at, stop, Err.SESSION_MOVED, answers)
             else:
                 self._apply_run(commit, allow, session, identities[number], chunk, at, stop, answers)
@@ -210,8 +211,9 @@ class ZnodesMachine(RawMachine):
                     if answers is not None:
                         answers.append(REPLY.pack(16, xid, zxid, 0))
                 elif op == _CLOSE:
-                    self._end_session(session)
-                    commit.close_session(SessionId(session))
+                    if session >= 0:
+                        self._end_session(session)
+                        commit.close_session(SessionId(session))
                     if answers is not None:
                         answers.append(REPLY.pack(16, xid, zxid, 0))
                     self._refuse(chunk, at, stop, Err.SESSION_EXPIRED, answers)
@@ -284,6 +286,8 @@ class ZnodesMachine(RawMachine):
             path = self.tree.create(path, value, acl, CONTAINER_OWNER, sequential, who, self.zxid, commit.wall)
             self._plan_sweep(commit, commit.time + SWEEP_MS)
             return path
+        if ephemeral and session < 0:
+            raise Fault(Err.EPHEMERAL_ON_LOCAL_SESSION)
         owner = session if ephemeral else 0
         return self.tree.create(path, value, acl, owner, sequential, who, self.zxid, commit.wall)
 

@@ -33,7 +33,9 @@ class Watcher(Protocol):
     """One client's connection."""
 
     identities: Identities
-    session: int
+
+    @property
+    def session(self) -> int: ...
 
     def notify(self, event: bytes) -> None:
         """Take a notification's frame, to be sent in its place among the replies."""

@@ -32,6 +32,8 @@ def _version() -> str:
 
 
 def _mode(front: ZooKeeperFront) -> str:
+    if front.reads_only:
+        return "read-only"
     if len(front.replica.members()) <= 1:
         return "standalone"
     return "leader" if front.replica.leading() else "follower"
@@ -88,6 +90,8 @@ def _ruok(front: ZooKeeperFront) -> str:
 
 
 def _isro(front: ZooKeeperFront) -> str:
+    if front.reads_only:
+        return "ro"
     return "rw" if front.replica.serving() else "null"
 
 
@@ -273,6 +277,6 @@ def answer(front: ZooKeeperFront, word: bytes) -> bytes | None:
         return None
     if name not in front.settings.words:
         return f"{name} is not executed because it is not in the whitelist.\n".encode()
-    if name not in _WITHOUT_LEADER and not front.replica.serving():
+    if name not in _WITHOUT_LEADER and not front.replica.serving() and not front.reads_only:
         return NOT_SERVING
     return speak(front).encode()

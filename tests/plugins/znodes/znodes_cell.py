@@ -212,6 +212,11 @@ class Seat:
 
         self.cell.propose(step)
 
+    def known_session(self, session: SessionId, password: bytes) -> Opened | None:
+        if session not in self.cell.sessions or password != self.password(session):
+            return None
+        return Opened(session, password, self.cell.timeouts[session])
+
     def close_session(self, session: SessionId, closed: Callable[[], None]) -> None:
         self.cell.propose(lambda cell: (cell.end(session, False), cell.later(closed))[0])
 

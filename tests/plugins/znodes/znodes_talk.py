@@ -106,6 +106,7 @@ class Talk:
         session: int = 0,
         password: bytes = bytes(16),
         old: bool = False,
+        read_only: bool = False,
         turn: bool = True,
     ) -> Response | None:
         """Say the connect request; the response if there is one. `old`: as clients before 3.4 do."""
@@ -116,7 +117,7 @@ class Talk:
                 "timeout": timeout,
                 "session": session,
                 "password": password,
-                "read_only": False,
+                "read_only": read_only,
             }
         )
         request = request[:-1] if old else request
@@ -132,7 +133,7 @@ class Talk:
             return None
         size = 4 + int.from_bytes(self.wire.sent[:4], "big")
         body, self.wire.sent = self.wire.sent[4:size], self.wire.sent[size:]
-        self.session = int.from_bytes(body[8:16], "big")
+        self.session = int.from_bytes(body[8:16], "big", signed=True)
         self.password = body[20:36]
         return Response(int.from_bytes(body[4:8], "big"), self.session, self.password, body[36:])
 
