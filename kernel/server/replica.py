@@ -264,6 +264,7 @@ class LiveReplica:
         connected = self.peers.connected()
         return {
             "cell": self.config.cell,
+            "directory": str(self.config.directory),
             "version": __version__,
             "member": self.origin.member,
             "incarnation": self.origin.incarnation,

@@ -199,7 +199,7 @@ class Connection:
         length = int.from_bytes(buffer[:4], "big", signed=True)
         if not 0 <= length <= self.front.settings.frame_max:
             self.stage = Stage.ENDING
-            answer = self.front.word(buffer[:4])
+            answer = self.front.word(buffer)
             if answer is None:
                 self.drop()
                 return

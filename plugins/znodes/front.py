@@ -52,10 +52,13 @@ GREETING_SECONDS: Final = 10.0
 class Counters:
     """What the monitoring words report, counted cheaply: per chunk or rarer."""
 
-    __slots__ = ("auth_failed", "drops", "latency_max", "latency_min", "latency_sum", "received", "sent", "timed")
+    __slots__ = (
+        "auth_failed", "drops", "latency_max", "latency_min", "latency_sum", "received", "rejected", "sent", "silent",
+        "timed",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.drops = self.auth_failed = 0
+        self.drops = self.auth_failed = self.rejected = self.silent = 0
         self.reset()
 
     def reset(self) -> None:
@@ -99,6 +102,8 @@ class ZooKeeperFront(Service):
         self.endpoint = endpoint
         self.settings = Settings.parse(options)
         self.counters = Counters()
+        self.trace_mask = 306
+        """Set and shown by words, for scripts that do; nothing is traced by it."""
         self.started = reactor.seconds()
         self.watches = Watches(self._watch)
         self.connections: dict[int, Connection] = {}
@@ -188,6 +193,7 @@ class ZooKeeperFront(Service):
         name = host(address)
         count = self.per_address.get(name, 0)
         if 0 < settings.per_address <= count or 0 < settings.connections_max <= len(self.connections):
+            self.counters.rejected += 1
             return None
         self.per_address[name] = count + 1
         self._last = self._last + 1 & INT_MAX
@@ -197,6 +203,7 @@ class ZooKeeperFront(Service):
 
     def _expect_greeting(self, connection: Connection) -> None:
         if connection.stage is Stage.GREETING and not connection.wire.closed:
+            self.counters.silent += 1
             connection.drop()
 
     def gone(self, connection: Connection) -> None:
@@ -303,9 +310,9 @@ class ZooKeeperFront(Service):
     def _watch(self, any_watch: bool) -> None:
         self.machine.observer = self.watches.fire if any_watch else None
 
-    def word(self, word: bytes) -> bytes | None:
-        """The answer to a four-letter word; None if it is none."""
-        return words.answer(self, word)
+    def word(self, said: bytes) -> bytes | None:
+        """The answer to a four-letter word and what came behind it; None if it is none."""
+        return words.answer(self, said)
 
     # ------------------------------------------------------------ what the replica tells (FrontObserver)
 

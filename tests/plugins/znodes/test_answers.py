@@ -22,13 +22,9 @@ DIFFERENT = {
     "ZK-8 recursive is left when the others have fired": ONE_WATCH,
     "ZK-8.3 a multi's events": ONE_WATCH,
     "ZK-8.4 arms persistent and recursive ones": ONE_WATCH,
-    "ZK-12.4 mntr": "other things are counted",
-    "ZK-12.2 conf": "other things are configured",
     "ZK-12.2 envi": "the environment is Python's",
     "ZK-12.2 dump": "sessions are listed plainly",
     "ZK-12.2 cons": "nothing is measured by connection",
-    "ZK-12.2 gtmk": "there is no trace mask",
-    "ZK-12.2 stmk": "there is no trace mask",
 }
 """The questions that are answered otherwise, and why."""
 

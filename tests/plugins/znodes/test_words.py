@@ -10,8 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from quorate.plugins.znodes import words
+from quorate.plugins.znodes.front import GREETING_SECONDS
 from quorate.plugins.znodes.protocol import Op
-from znodes_talk import Room, Talk
+from znodes_talk import PaperWire, Room, Talk
 from znodes_wire import create, path_watch
 
 
@@ -66,8 +67,37 @@ def test_mntr(room: Room) -> None:
     assert expected.items() <= values.items()
     assert {f"zk_{each}_latency" for each in ("min", "avg", "max")} <= values.keys()
     assert int(values["zk_approximate_data_size"]) > 2
-    assert "zk_followers" in values
+    assert {"zk_followers", "zk_synced_followers", "zk_learners", "zk_pending_syncs", "zk_peer_state"} <= values.keys()
     assert "zk_followers" not in ask(room, "mntr", 1)
+    assert "zk_peer_state" not in ask(Room(words="*"), "mntr")
+
+
+def test_mntr_counts_who_was_sent_away(room: Room) -> None:
+    """Connections beyond the bound, and those that never said anything."""
+    front = Room(words="*", **{"max-connections": "1"})
+    assert front.fronts[0].admit(PaperWire(), ("10.0.0.1", 1)) is not None
+    assert front.fronts[0].admit(PaperWire(), ("10.0.0.1", 2)) is None
+    assert "zk_connection_rejected\t1\n" in ask(front, "mntr")
+    front.clock.advance(GREETING_SECONDS + 1)
+    assert "zk_sessionless_connections_expired\t1\n" in ask(front, "mntr")
+
+
+def test_mntr_shows_quotas(room: Room) -> None:
+    """Limits and usage, summed below each name at the top; lines that cannot be read count as no limit."""
+    for path, value in (
+        (b"/q", b"abc"), (b"/zookeeper/quota/q", b""), (b"/zookeeper/quota/q/zookeeper_limits", b"count=5,bytes=9"),
+        (b"/zookeeper/quota/q/zookeeper_stats", b""), (b"/zookeeper/quota/p", b""),
+        (b"/zookeeper/quota/p/zookeeper_limits", b"rubbish"), (b"/zookeeper/quota/p/r", b""),
+        (b"/zookeeper/quota/p/r/zookeeper_limits", b"count=-1,bytes=-1=;countHardLimit=7;byteHardLimit=8"),
+    ):  # fmt: skip
+        assert room.first.call(Op.CREATE, create(path, value)).err == 0
+    values = dict(line.split("\t") for line in ask(room, "mntr").splitlines() if "quota" in line)
+    assert values == {
+        "zk_q_quota_count_limit_per_namespace": "5", "zk_q_quota_count_usage_per_namespace": "1",
+        "zk_q_quota_bytes_limit_per_namespace": "9", "zk_q_quota_bytes_usage_per_namespace": "3",
+        "zk_p_quota_count_limit_per_namespace": "6", "zk_p_quota_count_usage_per_namespace": "-2",
+        "zk_p_quota_bytes_limit_per_namespace": "7", "zk_p_quota_bytes_usage_per_namespace": "-2",
+    }  # fmt: skip
 
 
 def test_words_about_clients(room: Room) -> None:
@@ -78,12 +108,15 @@ def test_words_about_clients(room: Room) -> None:
     assert f"{session}:\n\t/e\n" in ask(room, "dump")
     assert ask(room, "wchc") == f"{session}\n\t/e\n\n"
     assert ask(room, "wchp") == f"/e\n\t{session}\n\n"
+    assert f"ip: /127.0.0.1:4711 sessionId: {session}\n" in ask(room, "dump")
     assert ask(room, "wchs") == "1 connections watching 1 paths\nTotal watches:1\n"
 
 
 def test_words_about_the_server(room: Room) -> None:
     """conf, envi, dirs and hash answer; the counters can be reset."""
     assert "tickTime=2000\n" in ask(room, "conf")
+    assert "secureClientPort=-1\n" in ask(room, "conf")
+    assert ask(room, "conf").endswith("membership: \nserver.1=\nserver.2=\nserver.3=\n")
     assert ask(room, "envi").startswith("Environment:\nzookeeper.version=3.8.0-")
     assert ask(room, "dirs").startswith("datadir_size: ")
     assert ask(room, "hash").startswith("3: ")
@@ -92,11 +125,36 @@ def test_words_about_the_server(room: Room) -> None:
     assert "Received: 0\n" in ask(room, "srvr")
 
 
+def test_local_sessions_are_named_as_numbers() -> None:
+    """Their ids are below zero, which nobody writes; mntr counts them."""
+    room = Room(words="*", **{"local-sessions": "true"})
+    talk = room.talk()
+    assert f"sid=0x{talk.session % 2**64:x}," in ask(room, "cons")
+    assert "zk_local_sessions\t1\n" in ask(room, "mntr")
+
+
+def test_trace_mask(room: Room) -> None:
+    """It is kept as scripts set it; a word without all of its number only asks."""
+    assert ask(room, "gtmk") == "306"
+    assert ask(room, "stmk" + "\0" * 7 + "\x10") == "16"
+    assert ask(room, "stmk" + "\0" * 7) == "16"
+
+
+def test_the_size_of_files(room: Room, tmp_path: Path) -> None:
+    """dirs and conf tell the bytes below the replica's directory."""
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "1").write_bytes(bytes(1000))
+    (tmp_path / "identity").write_bytes(bytes(10))
+    room.seat().facts = lambda: {"directory": str(tmp_path)}
+    assert ask(room, "dirs") == "datadir_size: 1010\nlogdir_size: 1010\n"
+    assert f"dataDir={tmp_path}\ndataDirSize=1010\n" in ask(room, "conf")
+
+
 def test_whitelist() -> None:
     """By default only what tells nothing of clients and changes nothing; the refusal is the original's."""
     room = Room()
     assert ask(room, "ruok") == "imok"
-    for word in ("dump", "wchp", "crst"):
+    for word in ("dump", "wchp", "crst", "stat", "envi", "conf"):
         assert word not in words.DEFAULT
         assert ask(room, word) == f"{word} is not executed because it is not in the whitelist.\n"
 

@@ -229,7 +229,6 @@ def words(dial: Dial) -> Answers:
             "approximate_data_size", "open_file_descriptor_count", "max_file_descriptor_count", "followers", "learners",
             "synced_followers", "pending_syncs", "global_sessions", "local_sessions", "uptime", "connection_drop_count",
             "auth_failed_count", "peer_state", "connection_rejected", "sessionless_connections_expired",
-            "bytes_received_count", "outstanding_tls_handshake", "large_requests_rejected", "proposal_count",
         }
     )  # fmt: skip
     yield "ZK-12.4 server_state", values["zk_server_state"]
