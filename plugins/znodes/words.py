@@ -126,7 +126,9 @@ def _dump(front: ZooKeeperFront) -> str:
         lines.append(f"{report.named(session)}:\n")
         lines += [f"\t{path}\n" for path in paths]
     lines.append("Connections dump:\n")
-    lines += [f"ip: {report.place(each)} sessionId: {report.named(each.session)}\n" for each in front.connections.values()]
+    lines += [
+        f"ip: {report.place(each)} sessionId: {report.named(each.session)}\n" for each in front.connections.values()
+    ]
     return "".join(lines)
 
 
