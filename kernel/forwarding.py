@@ -133,6 +133,8 @@ class Intake:
         self._admitted: dict[StreamKey, tuple[int, int]] = {}
         self._held: dict[StreamKey, deque[bytes]] = {}
         self._queue: deque[bytes] = deque()
+        self.bytes = 0
+        """Bytes that may be proposed now."""
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -149,7 +151,7 @@ class Intake:
                 if chunk.machine in self._gates:
                     self._pass_gate(key, raw)
                 else:
-                    self._queue.append(raw)
+                    self._let_in(raw)
             elif chunk.sequence > expected:
                 gaps.append(Gap(chunk.machine, expected))
         return gaps
@@ -170,14 +172,19 @@ class Intake:
             chunk = queue.popleft()
             room -= len(chunk)
             taken.append(chunk)
+        self.bytes -= limit - room
         return taken
+
+    def _let_in(self, raw: bytes) -> None:
+        self._queue.append(raw)
+        self.bytes += len(raw)
 
     def _pass_gate(self, key: StreamKey, raw: bytes) -> None:
         held = self._held.get(key)
         if held is not None:
             held.append(raw)
         elif self._ask(key, raw):
-            self._queue.append(raw)
+            self._let_in(raw)
         else:
             self._held[key] = deque([raw])
 
@@ -188,9 +195,9 @@ class Intake:
     def _go(self, key: StreamKey) -> None:
         """The gate lets the stream's first held chunk pass; those behind it are asked for in turn."""
         held = self._held.pop(key)
-        self._queue.append(held.popleft())
+        self._let_in(held.popleft())
         while held:
             if not self._ask(key, held[0]):
                 self._held[key] = held
                 return
-            self._queue.append(held.popleft())
+            self._let_in(held.popleft())

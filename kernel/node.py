@@ -42,6 +42,8 @@ class Options(NamedTuple):
     """Sizes in bytes, times in microseconds."""
 
     batch: int = 1 << 20
+    company: int = 16 << 10  # a batch of that size waits for nobody
+    linger: int = 4_000  # how long a smaller one waits while the one before it is under way
     backlog: int = 8 << 20
     resend: int = 500_000
     digest_every: int = 1024  # slots
@@ -122,6 +124,8 @@ class Node:
         self._epoch = 0
         self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
         self._early: list[bytes] = []
+        self._proposed = now
+        self._lingering = False
         self._out: list[Send] = []
         self._reports = Reports(now)
         self._progress = now
@@ -241,6 +245,8 @@ class Node:
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""
         due = self.core.next_tick()
+        if self._lingering:
+            due = min(due, self._proposed + self.options.linger)
         if self._intake is not None or self._outbox or self._reports.waiting:
             return min(due, self._look_due)
         return min(due, self._look_due, self._reports.due) if self._reports.heard else due
@@ -303,6 +309,7 @@ class Node:
 
     def _end(self) -> None:
         self._intake = None
+        self._lingering = False
         self._renewals = None
         for gate in self._gates.values():
             gate.ended()
@@ -364,10 +371,20 @@ class Node:
             assert not gaps, f"own stream with a gap: {gaps}"
 
     def _propose(self, now: int, wall: int) -> None:
-        intake, core = self._intake, self.core
+        intake, core, options = self._intake, self.core, self.options
         assert intake is not None
-        while intake and core.can_propose():
-            chunks = intake.take(self.options.batch)
+        self._lingering = False
+        while intake:
+            room = core.can_propose()
+            if not room:
+                return
+            # Every slot costs every replica the same, however much it holds: what comes while one is under way
+            # waits for it, together. Where that takes long, because the others are far away, it does not wait so long.
+            if room < core.options.window and intake.bytes < options.company and now < self._proposed + options.linger:
+                self._lingering = True
+                return
+            self._proposed = now
+            chunks = intake.take(options.batch)
             core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)), now)
 
     def _forward(self) -> None:

@@ -421,3 +421,34 @@ def test_a_snapshot_is_due_when_the_log_takes_more_memory_than_allowed(monkeypat
     assert 0 < few <= 20
     node.snapshotted(Slot(node.host.slot), 40 * SLOT_COST)
     assert few < slots_until_due() <= 40
+
+
+def test_small_commands_wait_together_for_the_batch_before() -> None:
+    """While a batch is under way small ones gather, and leave as one when it is chosen."""
+
+    def slots(linger: int) -> int:
+        cell = Cell(linger=linger)
+        leader, diary = cell.leader, cell.number("diary")
+        cell.settle()
+        before, replies = leader.node.host.slot, []
+        for n in range(20):
+            replies.append(cell.submit(leader, diary, "write", [str(n)]))
+            cell.run(30)
+        cell.until(lambda: all(replies))
+        return leader.node.host.slot - before
+
+    assert slots(SECOND) < slots(0) / 2
+
+
+def test_who_is_far_away_is_not_waited_for_long() -> None:
+    """When a batch takes longer than the linger to be chosen, the next leaves all the same."""
+    cell = Cell(linger=1_000)
+    leader = cell.leader
+    cell.settle()
+    for other in cell.running:
+        if other is not leader:
+            cell.world.network.cut(other.member, leader.member)
+    for n in range(3):
+        cell.submit(leader, cell.number("diary"), "write", [str(n)])
+        cell.run(2_000)
+    assert leader.node.core.can_propose() == leader.node.core.options.window - 3
