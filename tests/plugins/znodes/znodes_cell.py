@@ -57,9 +57,8 @@ class FakeCell:
             self._scheduled = True
             self.reactor.callLater(0, self._apply)
 
-    def commit(self, origin: Origin, effects: Effects) -> Commit:
+    def commit(self, origin: Origin, effects: Effects, now: int) -> Commit:
         """The place of the command that is being applied."""
-        now = int(self.reactor.seconds() * 1000)  # one clock, so that a simulated one decides about everything
         return Commit(
             self.index,
             now,
@@ -73,9 +72,10 @@ class FakeCell:
     def each(self, origin: Origin, act: Callable[[ZnodesMachine, Commit, Seat], None]) -> None:
         """Apply one command to every seat's machine, then what it asked the kernel for."""
         self.index += 1
+        now = int(self.reactor.seconds() * 1000)  # one clock, so that a simulated one decides about everything
         for seat in self.seats:
             effects = Effects()
-            act(seat.tree_machine, self.commit(origin, effects), seat)
+            act(seat.tree_machine, self.commit(origin, effects, now), seat)
         for key, at in effects.timers:
             if at is None:
                 self.timers.pop(key, None)
