@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..paxos.quorum import ChangeKind, InvalidChange, Role
 from ..paxos.replica import NotLeader
@@ -21,12 +21,33 @@ from .process import DIRECTORY, Fuse, Process
 from .upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from ..paxos.replica import Replica
     from .clients import Client
     from .simulation import Simulation
 
 
-FATAL: Final = (Boundary.PROPOSE, Boundary.PROPOSE, Boundary.SEND, Boundary.REPLY, Boundary.REPORT, Boundary.APPEND)
-"""Where leaders die in a cascade."""
+class _Fatal(NamedTuple):
+    """How a leader dies in a cascade: at one of these boundaries, after up to so many, when it is ripe; alone: secluded
+    a moment before."""
+
+    kinds: frozenset[Boundary]
+    passing: int
+    ripe: Callable[[Replica], bool]
+    alone: bool = False
+
+
+def _leads(core: Replica) -> bool:
+    return core.leader == core.member
+
+
+def _serves(core: Replica) -> bool:
+    return core.serving
+
+
+_ALONE: Final = _Fatal(frozenset({Boundary.PROPOSE}), 0, _leads, alone=True)
+_UNTOLD: Final = _Fatal(frozenset({Boundary.PROPOSE, Boundary.SEND, Boundary.REPLY}), 0, _serves)
+_PLACES: Final = (Boundary.PROPOSE, Boundary.SEND, Boundary.REPLY, Boundary.REPORT, Boundary.APPEND)
+FATAL: Final = (*4 * (_ALONE, _UNTOLD), *(_Fatal(frozenset({place}), 3, _leads) for place in _PLACES))
 
 
 class Nemesis:
@@ -43,6 +64,7 @@ class Nemesis:
         self._upkeep = Upkeep(simulation)
         self._upkeep.restless = Fault.MEMBERSHIP in plan.kinds
         self._strokes: dict[Fault, Callable[[], bool]] = {
+            Fault.STALL: self._stall,
             Fault.PARTITION: self._partition,
             Fault.ISOLATE: self._isolate,
             Fault.ONE_WAY: self._one_way,
@@ -50,6 +72,7 @@ class Nemesis:
             Fault.KILL: partial(self._kill, False),
             Fault.POWER: partial(self._kill, True),
             Fault.KILL_ALL: self._kill_all,
+            Fault.BOUNCE: self._bounce,
             Fault.STRIKE: self._strike,
             Fault.CASCADE: self._cascade,
             Fault.PAUSE: self._pause,
@@ -157,6 +180,18 @@ class Nemesis:
     def _mend_later(self) -> None:
         self._later(0.3, 4.0, self._world.network.mend)
 
+    def _stall(self) -> bool:
+        """Links of one member hold back what they carry, each direction for a time of its own, about a lease long."""
+        victim = self._victim()
+        if victim is None:
+            return False
+        random, now = self._random, self._world.schedule.now
+        for other in self._members():
+            for link in ((victim.member, other), (other, victim.member)):
+                if random.random() < 0.7:
+                    self._world.network.hold(*link, now + int(self._world.options.core.lease * random.uniform(0.2, 2)))
+        return True
+
     def _partition(self) -> bool:
         """Two groups, nothing between them."""
         members = self._members()
@@ -236,6 +271,17 @@ class Nemesis:
             self._die(process, power, "everything dies")
         return True
 
+    def _bounce(self) -> bool:
+        """Several processes die, and what supervises them starts them again at once: all but the leader, or any."""
+        leader, running = self._world.leader(), self._running()
+        victims = [process for process in running if process is not leader]
+        if not running or leader is None or self._random.random() < 0.5:
+            victims = self._random.sample(running, self._random.randrange(len(running) + 1))
+        for process in victims:
+            process.die(False, "bounced")
+            self._world.schedule.after(self._random.randrange(30 * MILLISECOND), partial(self._start, process))
+        return bool(victims)
+
     def _strike(self) -> bool:
         """At one of the next boundaries between two effects, of whichever kinds, the process dies or stops."""
         victim = self._victim()
@@ -255,31 +301,48 @@ class Nemesis:
         return True
 
     def _cascade(self) -> bool:
-        """One leader after the other dies with something under way: proposed to some members and not to others, chosen
-        and told to nobody. Each comes back with what it has, before or after the next one dies."""
+        """One leader after the other dies with something under way: proposed to itself alone or to a minority; chosen
+        and told to nobody; or anywhere else. Each comes back with what it has, before or after the next one dies."""
         deaths = self._random.randrange(2, 6)
         until = self._world.schedule.now + 3 * SECOND
 
-        def strike(victim: Process, boundary: Boundary) -> None:
+        def strike(victim: Process, alone: bool, boundary: Boundary) -> None:
             nonlocal deaths
             deaths -= 1
-            power = self._random.random() < 0.5
-            victim.die(power, f"struck before {boundary.value}, {deaths} more to come")
+            if alone:
+                self._seclude(victim)
+                time = int(victim.disk.sync * self._random.uniform(0.3, 4))  # for its own disk to take it in
+                self._world.schedule.after(time, partial(fall, victim, "alone"))
+            else:
+                fall(victim, f"before {boundary.value}")
+
+        def fall(victim: Process, how: str) -> None:
+            if not self._active:
+                return
+            victim.die(self._random.random() < 0.5, f"leading, {how}, {deaths} more to come")
             pause = self._random.choice((0, 1, 3, 8)) * self._world.options.core.lease + 1
             self._world.schedule.after(pause, partial(rise, victim))
 
         def rise(victim: Process) -> None:
+            self._world.network.mend()
             self._start(victim)
             arm()
 
         def arm() -> None:
             if self._active and deaths > 0 and self._world.schedule.now < until:
                 for process in self._running():
-                    where = frozenset((self._random.choice(FATAL),))
-                    process.fuse = Fuse(where, self._random.randrange(4), partial(strike, process), leading=True)
+                    kinds, passing, ripe, alone = self._random.choice(FATAL)
+                    passed = self._random.randrange(passing + 1)
+                    process.fuse = Fuse(kinds, passed, partial(strike, process, alone), ripe)
 
         arm()
         return True
+
+    def _seclude(self, victim: Process) -> None:
+        """Nobody hears a member any more, but for fewer than would make a majority with it."""
+        others = [member for member in self._members() if member != victim.member]
+        deaf = self._random.sample(others, len(others) - self._random.randrange((len(others) + 1) // 2))
+        self._world.network.separate([victim.member], deaf)
 
     def _pause(self) -> bool:
         victim = self._victim()

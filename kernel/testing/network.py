@@ -60,6 +60,7 @@ class Network(Generic[Packet]):
         self._random = random
         self._deliver = deliver
         self._cut: set[tuple[int, int]] = set()
+        self._held: dict[tuple[int, int], int] = {}
         self._latest: dict[tuple[int, int], int] = {}
         self._factors: dict[tuple[int, int], int] = {}
 
@@ -77,9 +78,14 @@ class Network(Generic[Packet]):
                 self._cut.add((one, other))
                 self._cut.add((other, one))
 
+    def hold(self, sender: int, to: int, until: int) -> None:
+        """What is sent from now on does not arrive before true time `until`."""
+        self._held[sender, to] = until
+
     def mend(self) -> None:
-        """Every link is whole again."""
+        """Every link is whole again, and holds nothing back any more."""
         self._cut.clear()
+        self._held.clear()
 
     def connected(self, sender: int, to: int) -> bool:
         return (sender, to) not in self._cut
@@ -118,6 +124,8 @@ class Network(Generic[Packet]):
     def _travel(self, link: tuple[int, int], packet: Packet) -> None:
         weather, random = self.weather, self._random
         arrival = self._schedule.now + weather.delay + int(random.random() * weather.jitter)
+        if self._held:
+            arrival = max(arrival, self._held.get(link, 0))
         latest = self._latest.get(link, 0)
         if weather.stray and random.random() < weather.stray:
             self.traffic.late += 1

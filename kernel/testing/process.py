@@ -39,6 +39,7 @@ from .port import Port
 from .snapshotting import Snapshotting
 
 if TYPE_CHECKING:
+    from ..paxos.replica import Replica
     from .world import World
 
 DIRECTORY: Final = "/replica"
@@ -64,13 +65,12 @@ class Packet(NamedTuple):
 
 class Fuse(NamedTuple):
     """After `passing` more boundaries of these kinds `strike` is called at the next, with the effect that does not
-    happen now."""
+    happen now. Only boundaries at which the process is `ripe` count."""
 
     kinds: frozenset[Boundary]
     passing: int
     strike: Callable[[Boundary], None]
-    leading: bool = False
-    """Only boundaries of a process that leads, or is about to, count."""
+    ripe: Callable[[Replica], bool] | None = None
 
 
 class Disk:
@@ -408,7 +408,7 @@ class Process:
         fuse = self.fuse
         if fuse is None or boundary not in fuse.kinds:
             return False
-        if fuse.leading and not (self.run is not None and self.run.node.core.leader == self.member):
+        if fuse.ripe is not None and not (self.run is not None and fuse.ripe(self.run.node.core)):
             return False
         if fuse.passing > 0:
             self.fuse = fuse._replace(passing=fuse.passing - 1)
