@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from secrets import token_hex
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
 from ...kernel.machine import SessionId
 from ...kernel.server.endpoints import listening
@@ -125,6 +125,7 @@ class ZooKeeperFront(Service):
         self._stream = replica.stream(ZnodesMachine.name, self._room)
         self._listener: LeanListener | None = None
         self._secure: IListeningPort | None = None
+        self._admin: IListeningPort | None = None
         self._leaving: IDelayedCall | None = None
         self.alone = False
         """There has been no leader for longer than the grace period: nothing can be written, no session moves."""
@@ -152,12 +153,16 @@ class ZooKeeperFront(Service):
         if secure is not None:
             place = listening(secure.endpoint)
             self._secure = tls.listen(self, secure, place.port, place.host)
+        if self.settings.admin:
+            from . import admin  # brings a web server, which the others need not wait for
+
+            self._admin = admin.listen(self, self.settings.admin)
         if not self.replica.serving():
             self.serving_changed(False)
 
-    def stopService(self) -> Deferred[None] | None:
+    def stopService(self) -> Deferred[Any]:
         super().stopService()  # type: ignore[no-untyped-call]
-        secure, self._secure = self._secure, None
+        ports, self._secure, self._admin = (self._secure, self._admin), None, None
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
@@ -166,7 +171,7 @@ class ZooKeeperFront(Service):
             self._leaving = None
         self.arrivals.local.stop()
         self.drop_all()
-        return secure.stopListening() if secure is not None else None
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports if port is not None])
 
     def port(self) -> int:
         """The port it listens on."""
@@ -177,6 +182,11 @@ class ZooKeeperFront(Service):
         """The port it listens on for TLS."""
         assert self._secure is not None
         return int(self._secure.getHost().port)  # type: ignore[attr-defined]
+
+    def admin_port(self) -> int:
+        """The port it answers administrators on."""
+        assert self._admin is not None
+        return int(self._admin.getHost().port)  # type: ignore[attr-defined]
 
     def _accepted(self, sock: socket.socket, address: object) -> None:
         wire = _Wire(self.reactor, sock)

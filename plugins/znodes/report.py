@@ -64,6 +64,17 @@ def latency_ms(front: ZooKeeperFront) -> tuple[int, float, int]:
     return int(least * 1000), round(mean, 4), int(counters.latency_max * 1000)
 
 
+def uptime_ms(front: ZooKeeperFront) -> int:
+    """How long the face has been open."""
+    return int((front.reactor.seconds() - front.started) * 1000)
+
+
+def reset_connections(front: ZooKeeperFront) -> None:
+    """Count the connections' requests anew."""
+    for each in front.connections.values():
+        each.sent_count = each.told_count = 0
+
+
 def size_on_disk(front: ZooKeeperFront) -> int:
     """Bytes of this replica's files."""
     directory = str(front.replica.facts().get("directory", ""))
@@ -132,7 +143,7 @@ def monitored(front: ZooKeeperFront) -> Values:
         "open_file_descriptor_count": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
         "approximate_data_size": tree.size + sum(map(len, tree.nodes)),
         "local_sessions": len(front.arrivals.local.table),
-        "uptime": int((front.reactor.seconds() - front.started) * 1000),
+        "uptime": uptime_ms(front),
         "connection_drop_count": front.counters.drops,
         "connection_rejected": front.counters.rejected,
         "sessionless_connections_expired": front.counters.silent,

@@ -22,6 +22,7 @@ Option                       Default    Meaning
 ``read-only``                false      Whether clients that ask for it are served without a quorum, reading only.
 ``local-sessions``           false      Whether sessions are known to one replica only: cheaper, but without ephemeral
                                         nodes, and unable to move.
+``admin``                    (closed)   Endpoint of a port that answers administrators by HTTP, with JSON.
 ``secure``                   (closed)   Endpoint of a second port, for TLS; needs ``quorate[tls]``.
 ``certificate``, ``key``     (needed)   PEM files of the second port.
 ``authority``                (none)     PEM file of the authority that signs clients' certificates.
@@ -72,6 +73,7 @@ class Settings(NamedTuple):
     read_only: bool = False
     local_sessions: bool = False
     secure: Secure | None = None
+    admin: str = ""
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Settings:
@@ -96,6 +98,7 @@ class Settings(NamedTuple):
             read_only=_truth(known, "read-only"),
             local_sessions=_truth(known, "local-sessions"),
             secure=_secure(known),
+            admin=known.pop("admin", ""),
         )
         if known:
             raise ValueError(f"unknown options: {', '.join(sorted(known))}")

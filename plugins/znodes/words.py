@@ -133,8 +133,7 @@ def _dump(front: ZooKeeperFront) -> str:
 
 
 def _crst(front: ZooKeeperFront) -> str:
-    for each in front.connections.values():
-        each.sent_count = each.told_count = 0
+    report.reset_connections(front)
     return "Connection stats reset.\n"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -31,10 +34,12 @@ DIFFERENT = {
 
 def test_answers_are_the_originals(new_cell: Any) -> None:
     """Every question about the protocol's corners has the original's answer, but for the ones listed, each of which
-    has another."""
-    cell = new_cell(
-        "--replicas", "1", "--machine", "znodes", "--option", "zookeeper.tick=500", "--option", "zookeeper.words=*"
-    )
+    has another. The administrator's port of the same cell answers, too."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        admin = free.getsockname()[1]
+    options = ("tick=500", "words=*", f"admin=tcp:{admin}")
+    words = [word for option in options for word in ("--option", f"zookeeper.{option}")]
+    cell = new_cell("--replicas", "1", "--machine", "znodes", *words)
     port = int(cell.zookeepers[0].rpartition(":")[2])
     ours = list(znodes_questions.transcript(port))
     originals = Path(__file__).with_name("zookeeper-3.8.0.txt").read_text().splitlines()
@@ -42,3 +47,5 @@ def test_answers_are_the_originals(new_cell: Any) -> None:
     different = {line.partition(": ")[0] for line, original in zip(ours, originals, strict=True) if line != original}
     assert [line for line in ours if line.partition(": ")[0] in different - DIFFERENT.keys()] == []
     assert DIFFERENT.keys() - different == set()
+    with urlopen(f"http://127.0.0.1:{admin}/commands/srvr") as answer:
+        assert json.load(answer)["server_stats"]["server_state"] == "standalone"
