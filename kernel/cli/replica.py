@@ -7,6 +7,7 @@ It starts on whatever its directory holds; nothing has to be initialized first. 
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,10 +116,18 @@ def _listening(client: str) -> str:
     return f"{kind}:{port}:interface={host}"
 
 
+def _allow_descriptors(most: int) -> None:
+    """Let this process open as many files as it may, but no more than `most`; shells give few, for old programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def _run(options: argparse.Namespace) -> int:
     config = configuration(options)
     from twisted.logger import globalLogBeginner, textFileLogObserver
 
+    from ..server.child import DESCRIPTORS_MAX
     from ..server.config import BadConfiguration
     from ..server.reactor import install
     from ..server.service import make_replica_service
@@ -128,6 +137,7 @@ def _run(options: argparse.Namespace) -> int:
     from .signals import stop_on_signals
 
     reactor = install()
+    _allow_descriptors(DESCRIPTORS_MAX)
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     if options.supervised:
         live_with_parent(reactor)

@@ -37,7 +37,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _REAP: Final = 0.01
 _WORDS_MAX: Final = 4096
-_HIGHEST: Final = 1 << 16
+DESCRIPTORS_MAX: Final = 1 << 16
+"""A process that forks children must not have more."""
 
 
 @implementer(IReadDescriptor)
@@ -112,7 +113,7 @@ def _be_child(work: Callable[[], None], writing: int, parent: int) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         os.closerange(3, writing)
-        os.closerange(writing + 1, _HIGHEST)
+        os.closerange(writing + 1, DESCRIPTORS_MAX)
         os.nice(NICE)
         if os.getppid() == parent:
             work()

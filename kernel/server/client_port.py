@@ -50,7 +50,7 @@ from ..wire.native import (
 )
 from .config import CLIENT
 from .front import Opened
-from .lean import LeanConnection, LeanListener
+from .lean import RESERVED, LeanConnection, LeanListener
 from .status import status
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ RETRY_MS: Final = 50
 GREETING_PATIENCE: Final = 10.0
 ACKNOWLEDGE_SECONDS: Final = 1.0
 """How often what clients have acknowledged by keepalives alone is told to the cell."""
+SHARE_SECONDS: Final = 0.01
+"""For so long clients are given answers in one turn; then it is the others' turn: peers, heartbeats, the disk."""
 ADMIN: Final = frozenset(("load", "unload", "upgrade", "skip"))
 
 
@@ -77,6 +79,8 @@ class ClientPort:
         self.clients: dict[Client, None] = {}
         self._fresh: dict[Client, None] = {}
         self._starved: dict[Client, None] = {}
+        self._postponed: dict[Client, None] = {}
+        self._resuming: IDelayedCall | None = None
         self._listener: LeanListener | None = None
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}
         self._acknowledging: IDelayedCall | None = None
@@ -85,7 +89,7 @@ class ClientPort:
 
     def start(self, endpoint: str) -> None:
         """Listen. Raises OSError if the address is taken."""
-        self._listener = LeanListener(self.replica.reactor, endpoint, self._accepted)
+        self._listener = LeanListener(self.replica.reactor, endpoint, self._accepted, reserve=RESERVED)
 
     def stop(self) -> None:
         """Close every connection; the sessions live on elsewhere."""
@@ -94,6 +98,8 @@ class ClientPort:
             self._listener = None
         if self._acknowledging is not None and self._acknowledging.active():
             self._acknowledging.cancel()
+        if self._resuming is not None:
+            self._resuming.cancel()
         for client in list(self.clients):
             client.close()
 
@@ -114,6 +120,7 @@ class ClientPort:
         self.clients.pop(client, None)
         self._fresh.pop(client, None)
         self._starved.pop(client, None)
+        self._postponed.pop(client, None)
         if client.session and self.by_session.get(client.session) is client:
             del self.by_session[client.session]
 
@@ -125,6 +132,26 @@ class ClientPort:
     def starve(self, client: Client) -> None:
         """This client waits until the replica has room for what it asks."""
         self._starved[client] = None
+
+    def has_share(self, client: Client) -> bool:
+        """Whether `client` may be answered in this turn; if not, it will be in one of the next ones."""
+        if self.replica.turns.elapsed() < SHARE_SECONDS:
+            return True
+        self._postponed[client] = None
+        if self._resuming is None:
+            self._resuming = self.replica.reactor.callLater(0, self._resume)
+        return False
+
+    def _resume(self) -> None:
+        """Let the clients that were postponed go on, one after the other; who uses up the share waits behind the
+        others."""
+        self._resuming = None
+        while self._postponed and self.replica.turns.elapsed() < SHARE_SECONDS:
+            client = next(iter(self._postponed))
+            del self._postponed[client]
+            client.take_up()
+        if self._postponed and self._resuming is None:
+            self._resuming = self.replica.reactor.callLater(0, self._resume)
 
     def acknowledge(self, session: SessionId, events_upto: int, replies_upto: int) -> None:
         """Have the cell forget replies and events, some time soon, if it keeps any."""
@@ -256,9 +283,9 @@ class Client(LeanConnection):
             self.resume()
 
     def _has_room(self, frame: native.Frame) -> bool:
-        """Whether `frame` can be taken up now; if not, :meth:`go_on` will be called when it can."""
+        """Whether `frame` can be taken up now; if not, :meth:`take_up` will be called when it can."""
         if not isinstance(frame, Request):
-            return True
+            return self._port.has_share(self)
         replica = self._port.replica
         if self._in_flight >= replica.config.limits.requests_in_flight_max:
             return False
@@ -487,9 +514,10 @@ class Client(LeanConnection):
 
     def go_on(self) -> None:
         """There may be room: take up what waits, from a turn of its own."""
-        self._port.replica.reactor.callLater(0, self._went_on)
+        self._port.replica.reactor.callLater(0, self.take_up)
 
-    def _went_on(self) -> None:
+    def take_up(self) -> None:
+        """Take up what waits."""
         if not self.closed:
             try:
                 self._work()

@@ -32,6 +32,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 OUTPUT_LIMIT: Final = 16 << 20
 """Bytes kept for a peer that does not read, unless told otherwise."""
+
+RESERVED: Final = 64
+"""Descriptors that callers from outside leave to the journal, the snapshots and the links to the peers."""
 
 _RECEIVE: Final = bytearray(256 << 10)
 _RECEIVED: Final = memoryview(_RECEIVE)
@@ -289,13 +293,17 @@ class Accepted(Protocol):
 class LeanListener:
     """Accepts connections on an endpoint string, several a turn.
 
-    Listens from the moment it is made (raises OSError if the address is taken). When the process is out of
-    descriptors it turns new connections away instead of spinning, with one descriptor kept in reserve for that.
+    Listens from the moment it is made (raises OSError if the address is taken). When the process has no descriptors
+    left but the last `reserve` (half of them, if it may have so few) it turns new connections away. When it has none
+    at all it does so without spinning, with one descriptor kept for that.
     """
 
-    def __init__(self, reactor: Reactor, endpoint: str, accepted: Accepted, *, backlog: int = 1024) -> None:
+    def __init__(
+        self, reactor: Reactor, endpoint: str, accepted: Accepted, *, backlog: int = 1024, reserve: int = 0
+    ) -> None:
         self._reactor = reactor
         self._accepted = accepted
+        self._kept = reserve
         self.endpoint: Endpoint = listening(endpoint)
         self.turned_away = 0
         """Connections refused for want of descriptors."""
@@ -351,6 +359,8 @@ class LeanListener:
         return "LeanListener"
 
     def doRead(self) -> None:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        ceiling = limit - min(self._kept, limit // 2)
         for _ in range(_ACCEPTS):
             if self._fd < 0:
                 return
@@ -365,7 +375,11 @@ class LeanListener:
                 if error.errno in (errno.ECONNABORTED, errno.EPERM, errno.EPROTO):
                     continue
                 raise
-            self._accepted(sock, address)
+            if sock.fileno() >= ceiling:  # the kernel gives the lowest number that is free
+                sock.close()
+                self.turned_away += 1
+            else:
+                self._accepted(sock, address)
 
     def connectionLost(self, reason: Failure) -> None:
         self.stop()

@@ -54,6 +54,10 @@ class Turns:
             self._began = self._reactor.seconds()
             self._ask()
 
+    def elapsed(self) -> float:
+        """Seconds since something was first gathered in this turn; 0 if nothing was yet."""
+        return self._reactor.seconds() - self._began if self.requested else 0.0
+
     def _end(self) -> None:
         self.requested = False
         began = self._began

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from ...kernel.machine import SessionId
 from ...kernel.server.endpoints import listening
 from ...kernel.server.front import Replica
-from ...kernel.server.lean import LeanConnection, LeanListener
+from ...kernel.server.lean import RESERVED, LeanConnection, LeanListener
 from ...kernel.server.turn import Turns
 from . import chunks, tls, words
 from .arrivals import Arrivals
@@ -148,7 +148,7 @@ class ZooKeeperFront(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._listener = LeanListener(self.reactor, self.endpoint, self._accepted)
+        self._listener = LeanListener(self.reactor, self.endpoint, self._accepted, reserve=RESERVED)
         secure = self.settings.secure
         if secure is not None:
             place = listening(secure.endpoint)

@@ -245,6 +245,17 @@ class ClientPortTests(TestCase):
         port = cell.running[1].client_port
         await cell.until(lambda: opened.session not in port.by_session)
 
+    async def test_who_asks_much_is_answered_in_shares(self) -> None:
+        """Questions without end are answered, a few in each turn, so that heartbeats and others have theirs."""
+        cell = await self.started()
+        client = self.client(cell)
+        began = reactor.seconds()  # type: ignore[attr-defined]
+        client.say(HELLO, *(Status(number) for number in range(4000)))
+        await cell.until(lambda: len(client.of(StatusReply)) == 4000, 30)
+        lasted = reactor.seconds() - began  # type: ignore[attr-defined]
+        assert [reply.id for reply in client.of(StatusReply)] == list(range(4000))
+        assert cell.replica(1).turns.longest < lasted / 4
+
     async def test_a_full_backlog_holds_clients_back(self) -> None:
         """While the replica has no room a client's requests wait outside; all are answered once there is."""
         cell = await self.started()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from typing import Any
 from unittest import mock
@@ -203,6 +204,32 @@ def test_survives_running_out_of_descriptors(reactor: MemoryReactorClock, listen
     assert len(accepted) == 1
     caller.close()
     again.close()
+
+
+def test_leaves_descriptors_to_others(reactor: MemoryReactorClock) -> None:
+    """Callers may have all descriptors but those in reserve, which the journal and the peers need."""
+    accepted: list[socket.socket] = []
+    made = LeanListener(
+        reactor,  # type: ignore[arg-type]
+        "tcp:0",
+        lambda sock, address: accepted.append(sock),
+        reserve=4,
+    )
+    callers = [socket.create_connection(("127.0.0.1", made.port())) for _ in range(5)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as probe:
+        free = probe.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3 + 4, hard))
+    try:
+        made.doRead()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (len(accepted), made.turned_away) == (3, 2)
+    assert [caller.recv(1) for caller in callers[3:]] == [b"", b""]
+    made.doRead()
+    made.stop()
+    for sock in (*callers, *accepted):
+        sock.close()
 
 
 def test_unix_socket(reactor: MemoryReactorClock, tmp_path: Any) -> None:
