@@ -17,7 +17,6 @@ from twisted.web.http import NOT_FOUND, OK
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from ...kernel.server.endpoints import listening
 from . import report, words
 
 if TYPE_CHECKING:
@@ -39,11 +38,10 @@ def site(front: ZooKeeperFront) -> Site:
     return Site(Commands(front))  # type: ignore[no-untyped-call]
 
 
-def listen(front: ZooKeeperFront, endpoint: str) -> IListeningPort:
+def listen(front: ZooKeeperFront, port: int, interface: str) -> IListeningPort:
     """Open the port. Raises OSError."""
-    place = listening(endpoint)
     reactor = cast("IReactorTCP", front.reactor)
-    return reactor.listenTCP(place.port, site(front), interface=place.host)  # type: ignore[arg-type]
+    return reactor.listenTCP(port, site(front), interface=interface)  # type: ignore[arg-type]
 
 
 class Commands(Resource):

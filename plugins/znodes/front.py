@@ -156,7 +156,8 @@ class ZooKeeperFront(Service):
         if self.settings.admin:
             from . import admin  # brings a web server, which the others need not wait for
 
-            self._admin = admin.listen(self, self.settings.admin)
+            place = listening(self.settings.admin)
+            self._admin = admin.listen(self, place.port, place.host)
         if not self.replica.serving():
             self.serving_changed(False)
 
