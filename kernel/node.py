@@ -28,7 +28,7 @@ from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew,
 from .paxos.ballot import Ballot, MemberId, Slot
 from .paxos.configuration import reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
-from .paxos.options import SLOT_COST
+from .paxos.options import NEVER, SLOT_COST
 from .paxos.quorum import Configuration, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send
 from .paxos.replica import Replica
@@ -67,7 +67,7 @@ class NodeObserver(Protocol):
 
 _NODE_MESSAGES: Final = (Forward, Heads, Gaps, Renew, Renewed)
 _LOOK: Final = 20_000
-"""How often, in microseconds, time-driven work is looked at while this member leads or has something outstanding."""
+"""Microseconds between two looks at time-driven work, at least."""
 
 
 def epoch_of(ballot: Ballot) -> int:
@@ -130,6 +130,7 @@ class Node:
         self._reports = Reports(now)
         self._progress = now
         self._look_due = now
+        self._timer_due = NEVER
         self._barriers = Barriers()
         self._asked: dict[int, int] = {}  # machine -> time up to which its timers were asked to fire
         self._log_bytes = 0
@@ -222,8 +223,7 @@ class Node:
                 self._propose(now, wall)
             elif self._outbox:
                 self._forward()
-            ready = core.ready()
-            if ready is NOTHING:
+            if not core.stirred or (ready := core.ready()) is NOTHING:
                 break
             gathered = ready if gathered is None else _joined(gathered, ready)
             if ready.committed:
@@ -231,25 +231,27 @@ class Node:
             for context, index in ready.reads:
                 self._barriers.granted(context, index, self.host.slot)
             self._follow(now)
-        self._follow(now)
+        if gathered is None:
+            self._follow(now)
         if self._reports.heard:
             self._report_renewals(now)
-        out = self._out
-        if gathered is None:
-            if not out:
-                return NOTHING
-            gathered = NOTHING
-        self._out = []
-        return gathered._replace(messages=(*gathered.messages, *out), committed=(), reads=())
+        if self._out:
+            out, self._out = self._out, []
+            gathered = gathered or NOTHING
+            return gathered._replace(messages=(*gathered.messages, *out), committed=(), reads=())
+        if gathered is not None and (gathered.committed or gathered.reads):
+            return gathered._replace(committed=(), reads=())
+        return gathered or NOTHING
 
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""
-        due = self.core.next_tick()
-        if self._lingering:
-            due = min(due, self._proposed + self.options.linger)
-        if self._intake is not None or self._outbox or self._reports.waiting:
-            return min(due, self._look_due)
-        return min(due, self._look_due, self._reports.due) if self._reports.heard else due
+        look = self._reports.look_at()
+        if self._renewals is not None:
+            look = min(look, self._timer_due, self._renewals.look_at())
+        elif self._outbox:
+            look = min(look, self._progress + self.options.resend + 1)
+        due = min(self.core.next_tick(), max(look, self._look_due))
+        return min(due, self._proposed + self.options.linger) if self._lingering else due
 
     # ---------------------------------------------------------------- to look at
 
@@ -279,16 +281,17 @@ class Node:
                 self._begin(now)
             else:
                 self._end()
-        following = (core.leader, core.ballot)
-        if following == self._following:
+        leader, ballot = core.leader, core.ballot
+        before, under = self._following
+        if leader == before and ballot == under:
             return
-        before, self._following = self._following, following
-        if core.leader is not None and core.leader != self.origin.member:
+        self._following = (leader, ballot)
+        if leader is not None and leader != self.origin.member:
             self._outbox.rewind()
             self._progress = now
         self._reports.give_up()
-        if (before[0] is None) != (core.leader is None):
-            self._observer.serving(core.leader is not None)
+        if (before is None) != (leader is None):
+            self._observer.serving(leader is not None)
 
     def _begin(self, now: int) -> None:
         """Our ballot's first value is chosen, so everything before it is applied: lead."""
@@ -301,6 +304,7 @@ class Node:
         self._renewals = Renewals(now)
         for session in self.host.sessions.values():
             self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)
+        self._note_timer()
         early, self._early = self._early, []
         for chunks in early:
             self._intake.admit(chunks)
@@ -432,6 +436,8 @@ class Node:
                 self.host.skipped(slot)
             if slot % self.options.digest_every == 0 and self._votes():
                 self._report_digest(slot)
+        if self._renewals is not None:
+            self._note_timer()
         self._barriers.reached(self.host.slot)
         options = self.options
         # What a restart must read is at most twice the state, and writing snapshots costs no more than the log.
@@ -488,6 +494,12 @@ class Node:
         waiting.difference_update(passed)
         if not waiting:
             self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
+
+    def _note_timer(self) -> None:
+        """When, by this leader's clock, the next timer is due."""
+        first = self.host.next_timer()
+        time, since = self._cell_base
+        self._timer_due = NEVER if first is None else since + (first - time) * 1000
 
     def _fire_timers(self, now: int) -> None:
         for machine, upto in self.host.due_timers(self.cell_time(now)):

@@ -59,6 +59,10 @@ class Renewals:
         self._attended += min(now - self._seen, STALL)
         self._seen = now
 
+    def look_at(self) -> int:
+        """When to attend again, at the latest, for time to count in full."""
+        return self._seen + STALL
+
     def watch(self, session: int, timeout_us: int, attachment: int) -> None:
         """A session that was opened or attached, or exists when the leadership begins: heard now."""
         watched = self._watched.get(session)

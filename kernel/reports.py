@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeAlias
 
+from .paxos.options import NEVER
 from .renewals import REPORT
 
 PATIENCE: Final = 1_000_000
@@ -34,10 +35,14 @@ class Reports:
         """Sessions heard since the last report."""
         return self._heard
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a client waits for its lease."""
-        return bool(self._asking or self._open)
+    def look_at(self) -> int:
+        """When to look whether there is something to report, or to give up."""
+        if self._asking:
+            return 0
+        due = self.due if self._heard else NEVER
+        for since, _ in self._open.values():
+            return min(due, since + PATIENCE + 1)
+        return due
 
     def hear(self, session: int) -> None:
         self._heard[session] = None
@@ -73,6 +78,8 @@ class Reports:
 
     def give_up(self, before: int | None = None) -> None:
         """The leader that was told is gone; or, if `before` is given, only what was told before then is lost."""
+        if not self._open:
+            return
         lost = [number for number, (since, _) in self._open.items() if before is None or since < before]
         for number in lost:
             for _, confirmed in self._open.pop(number)[1]:

@@ -52,11 +52,12 @@ class Lease:
 
     def answer(self, member: MemberId, sent: int, round_: int) -> None:
         """`member` granted the heartbeat of `round_`, sent at `sent`."""
-        if sent > self._sent.get(member, -1):
-            self._sent[member] = sent
         if round_ > self._rounds.get(member, 0):
             self._rounds[member] = round_
-        self._recount()
+        if sent > self._sent.get(member, -1):
+            self._sent[member] = sent
+            if sent + self._counted > self._until:  # else a quorum has answered this one, or a newer one
+                self._recount()
 
     def _recount(self) -> None:
         stamps = sorted(((s, m) for m, s in self._sent.items() if m in self._voters), reverse=True)

@@ -162,10 +162,11 @@ class Replica:
     def next_tick(self) -> int:
         """The time at which :meth:`tick` has something to do if nothing arrives."""
         due = self._election.due if self._leadership is None else self._leadership.due()
-        for other in (self._catchup.due, self._asked.due()):
-            if other is not None and other < due:
-                due = other
-        return due
+        other = self._catchup.due
+        if other is not None and other < due:
+            due = other
+        other = self._asked.due()
+        return other if other is not None and other < due else due
 
     def can_propose(self) -> int:
         """How many values :meth:`propose` takes now: 0 unless this member serves, no configuration change or transfer
@@ -257,7 +258,7 @@ class Replica:
     def stirred(self) -> bool:
         """Whether something was gathered since the last :meth:`ready`: many a vote changes nothing that anybody must be
         told."""
-        return bool(self._effects or self._learner.committed or self._asked.gathered)
+        return bool(self._effects.messages or self._effects or self._learner.committed or self._asked.gathered)
 
     # ---------------------------------------------------------------- to look at
 

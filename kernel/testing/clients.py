@@ -84,7 +84,8 @@ class Client:
         """If not 0: everybody asks at the multiples of so many microseconds of true time, so that much is under way at
         once, and nothing at other times."""
         self.stopping = False
-        """Jobs end when they look next."""
+        """Jobs end when they look next, which they do at once if they only sleep."""
+        self._sleeping: dict[Slot, None] = {}
         self._ended: dict[str, Callable[[int, int], None]] = {}
         self._values = 0
         self._pending: dict[int, tuple[str, Operation]] = {}  # what may be done though nobody will tell
@@ -159,11 +160,22 @@ class Client:
         """Sleep about `pause` seconds, or until the next beat; whether to do another operation then."""
         if not self.stopping:
             if self.beat:
-                pause = (self.beat - self.world.schedule.now % self.beat) / SECOND
-                await self.door.sleep(pause + self.random.random() * 0.003)
+                pause = (self.beat - self.world.schedule.now % self.beat) / SECOND + self.random.random() * 0.003
             else:
-                await self.door.sleep(self.random.expovariate(1 / pause))
+                pause = self.random.expovariate(1 / pause)
+            slot = self.door.slot()
+            self._sleeping[slot] = None
+            self.door.later(pause, slot.set)
+            await slot
+            self._sleeping.pop(slot, None)
         return not self.stopping
+
+    def stop(self) -> None:
+        """No more operations: every job ends after the one that it is at."""
+        self.stopping = True
+        sleeping, self._sleeping = self._sleeping, {}
+        for slot in sleeping:
+            slot.set()
 
     def unique(self) -> int:
         """A number that no other call and no other client gives."""

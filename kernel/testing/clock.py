@@ -9,27 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Final
+from typing import Any, Final
 
 SECOND: Final = 1_000_000
 MILLISECOND: Final = 1_000
 
-Action = Callable[[], None]
-
-
-class Event:
-    """Something that will happen, unless it is canceled."""
-
-    __slots__ = ("action", "order", "time")
-
-    def __init__(self, time: int, order: int, action: Action) -> None:
-        self.time = time
-        self.order = order
-        self.action: Action | None = action
-
-    def cancel(self) -> None:
-        """It will not happen. Nothing if it has happened."""
-        self.action = None
+Action = Callable[..., object]
 
 
 class Schedule:
@@ -41,46 +26,35 @@ class Schedule:
         self.happened = 0
         """How many events have happened."""
         self._order = 0
-        self._heap: list[tuple[int, int, Event]] = []
+        self._heap: list[tuple[int, int, Action, tuple[Any, ...]]] = []
 
-    def at(self, time: int, action: Action) -> Event:
-        """Have `action` called at true time `time`, or now if that is past."""
+    def at(self, time: int, action: Action, *args: Any) -> None:
+        """Have `action(*args)` called at true time `time`, or now if that is past."""
         if time < self.now:
             time = self.now
         self._order += 1
-        event = Event(time, self._order, action)
-        heappush(self._heap, (time, self._order, event))
-        return event
+        heappush(self._heap, (time, self._order, action, args))
 
-    def after(self, delay: int, action: Action) -> Event:
-        """Have `action` called `delay` microseconds from now."""
-        return self.at(self.now + delay, action)
+    def after(self, delay: int, action: Action, *args: Any) -> None:
+        """Have `action(*args)` called `delay` microseconds from now."""
+        self.at(self.now + delay, action, *args)
 
     def step(self) -> bool:
         """Let the next event happen; False if there is none."""
-        heap = self._heap
-        while heap:
-            time, _, event = heappop(heap)
-            action = event.action
-            if action is not None:
-                self.now = time
-                self.happened += 1
-                event.action = None
-                action()
-                return True
-        return False
+        if not self._heap:
+            return False
+        self.now, _, action, args = heappop(self._heap)
+        self.happened += 1
+        action(*args)
+        return True
 
     def run_until(self, time: int) -> None:
         """Let happen everything that is due up to and including `time`; it is `time` then."""
         heap = self._heap
         while heap and heap[0][0] <= time:
-            when, _, event = heappop(heap)
-            action = event.action
-            if action is not None:
-                self.now = when
-                self.happened += 1
-                event.action = None
-                action()
+            self.now, _, action, args = heappop(heap)
+            self.happened += 1
+            action(*args)
         self.now = time
 
 

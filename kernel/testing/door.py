@@ -138,6 +138,10 @@ class _Alarm:
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback: Callable[[], object] | None = callback
 
+    @property
+    def on(self) -> bool:
+        return self._callback is not None
+
     def cancel(self) -> None:
         self._callback = None
 
@@ -179,8 +183,12 @@ class SimulatedDoor:
         schedule = self.world.schedule
         shown = self.clock.read(schedule.now) + int(seconds * SECOND) + 1
         alarm = _Alarm(callback)
-        schedule.at(self.clock.when(shown), partial(self.soon, alarm.ring))
+        schedule.at(self.clock.when(shown), self._ring, alarm)
         return alarm
+
+    def _ring(self, alarm: _Alarm) -> None:
+        if alarm.on:
+            self.soon(alarm.ring)
 
     def slot(self) -> Slot:
         return Slot(self)

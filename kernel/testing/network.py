@@ -131,19 +131,18 @@ class Network(Generic[Packet]):
             self.traffic.late += 1
             arrival += int(random.random() * weather.stray_us)
         elif weather.ordered:
-            arrival = self._latest[link] = max(arrival, latest)
+            self._latest[link] = arrival = arrival if arrival > latest else latest
         elif arrival < latest:
             self.traffic.overtaken += 1
         else:
             self._latest[link] = arrival
+        self._schedule.at(arrival, self._arrive, link, packet)
 
-        def arrive() -> None:
-            if link in self._cut:
-                self.traffic.cut += 1
-            else:
-                self._deliver(link[1], link[0], packet)
-
-        self._schedule.at(arrival, arrive)
+    def _arrive(self, link: tuple[int, int], packet: Packet) -> None:
+        if link in self._cut:
+            self.traffic.cut += 1
+        else:
+            self._deliver(link[1], link[0], packet)
 
     # ---------------------------------------------------------------- streams
 

@@ -9,9 +9,7 @@ replies.
 from __future__ import annotations
 
 import hmac
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..applied import Applied
@@ -23,6 +21,7 @@ from ..system import SESSIONS
 from ..wire import native, plain
 from ..wire.batch import pack_request, wrap_payload
 from ..wire.native import About, Consistency, EndReason
+from .clock import SECOND
 from .lifecycle import Boundary
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_MAX: Final = 64
 FACE: Final = "native"
+ACKNOWLEDGE: Final = SECOND
+"""How often the cell is told what clients have acknowledged by keepalives alone."""
 
 
 class Door:
@@ -67,6 +68,7 @@ class Port:
         self._node: Node | None = None
         self._closing: list[Door] = []
         self._told = 0  # the configuration that clients were told
+        self._acknowledged: dict[SessionId, tuple[int, int]] = {}  # by keepalives alone: up to which event, which reply
 
     def attach(self, node: Node) -> None:
         """The node that this port serves."""
@@ -121,7 +123,7 @@ class Port:
         if self._owners.get(door.session) is door:
             del self._owners[door.session]
 
-    def flush(self, effects: deque[tuple[Boundary, Callable[[], None]]]) -> None:
+    def flush(self) -> None:
         """The turn is over: what was said leaves, one packet a connection."""
         configuration = self.node.host.configuration
         if configuration.number != self._told:
@@ -131,15 +133,18 @@ class Port:
                 self._touched(door)
         if not self._dirty and not self._closing:
             return
-        for door in self._dirty.values():
+        run = self._process.run
+        assert run is not None
+        dirty, self._dirty = self._dirty, {}
+        closing, self._closing = self._closing, []
+        for door in dirty.values():
             self._tell(door)
             if door.outgoing and door.open:
-                effects.append((Boundary.REPLY, partial(_leave, door, b"".join(door.outgoing))))
+                content = b"".join(door.outgoing)
                 door.outgoing.clear()
-        self._dirty.clear()
-        for door in self._closing:
-            effects.append((Boundary.REPLY, partial(self._close, door)))
-        self._closing.clear()
+                self._process.cause(run, Boundary.REPLY, _leave, door, content)
+        for door in closing:
+            self._process.cause(run, Boundary.REPLY, self._close, door)
 
     def _close(self, door: Door) -> None:
         if door.open:
@@ -307,9 +312,20 @@ class Port:
                 self._touched(door)
 
         self.node.confirm(door.session, confirmed)
-        if frame.acknowledged > session.acknowledged and session.replies:
-            seen: list[Any] = [[door.session, frame.events_acknowledged, frame.acknowledged]]
-            self.node.submit(SESSIONS, pack_request("acknowledge", [seen]), _ignore)
+        if (session.replies and frame.acknowledged > session.acknowledged) or (
+            session.events and frame.events_acknowledged > session.events_acknowledged
+        ):
+            if not self._acknowledged:
+                self._world.schedule.after(ACKNOWLEDGE, self._process.arrives, 0, self._acknowledge)
+            self._acknowledged[door.session] = (frame.events_acknowledged, frame.acknowledged)
+
+    def _acknowledge(self) -> None:
+        """Have the cell forget what clients have acknowledged meanwhile."""
+        seen, self._acknowledged = self._acknowledged, {}
+        run = self._process.run
+        if run is not None and run.port is self and self.node.serving:
+            rows: list[Any] = [[session, events, replies] for session, (events, replies) in seen.items()]
+            self.node.submit(SESSIONS, pack_request("acknowledge", [rows]), _ignore)
 
     def _end(self, door: Door, frame: native.Close) -> None:
         if door.session:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..applied import Applied
 from ..machine import Origin
@@ -24,6 +24,7 @@ from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import MemberId
 from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Sender
+from ..paxos.options import NEVER
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Record, Send
 from ..storage.errors import JournalFailed, JournalFull, StorageError
@@ -33,7 +34,7 @@ from ..storage.recovery import Recovered, recover
 from ..storage.snapshots import SnapshotReceiver, Snapshots
 from ..system import SESSIONS
 from ..wire.batch import pack_request
-from .clock import MILLISECOND, Clock, Event
+from .clock import MILLISECOND, Clock
 from .lifecycle import Boundary, Stage
 from .port import Port
 from .snapshotting import Snapshotting
@@ -100,7 +101,7 @@ class Run:
         self.recovered = recovered
         self.node = node
         self.port = port
-        self.effects: deque[tuple[Boundary, Callable[[], None]]] = deque()
+        self.effects: deque[tuple[Boundary, Callable[..., object], tuple[Any, ...]]] = deque()
         self.waiting: deque[_Waiting] = deque()
         self.upto = 0
         self.gathered: list[Record] = []  # appended, not yet being written
@@ -128,7 +129,7 @@ class Process:
         self._world = world
         self._inbox: dict[int, list[Callable[[], object]]] = {}  # by where it comes from
         self._wanted = False
-        self._tick: Event | None = None
+        self._due = NEVER  # what the clock shows when the process looks at it next
         self._snapshots = Snapshotting(self, world)
         self._draining = False
         self._writing = False  # inside a call of the journal
@@ -215,9 +216,7 @@ class Process:
         self.run = None
         self.fuse = None
         self._inbox.clear()
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
+        self._due = NEVER
         fs.before = None
         if power:
             fs.crash(random)
@@ -285,7 +284,10 @@ class Process:
         run = self.run
         if run is None or packet.run != run.incarnation:
             return
-        self.arrives(packet.sender.member, partial(self._hear, packet))
+        if self.stage is not Stage.RUNNING:
+            self.arrives(packet.sender.member, partial(self._hear, packet))
+        elif not self._hear(packet):
+            self.want_turn()
 
     def _hear(self, packet: Packet) -> bool:
         """Take messages in; whether they changed nothing that anybody must be told now."""
@@ -300,11 +302,14 @@ class Process:
         if isinstance(messages, bytes):
             messages = self._world.decode(messages)
         node, now = run.node, self.now
+        quiet = True
         for message in messages:
             node.receive(sender, message, now)
-        if node.core.stirred or not all(type(message) in QUIET for message in messages):
+            if type(message) not in QUIET:
+                quiet = False
+        if not quiet or node.core.stirred:
             return False
-        self._tick_at(max(self._world.schedule.now + TURN, self.clock.when(node.next_tick())))
+        self._look_at(node.next_tick())
         return True
 
     def want_turn(self) -> None:
@@ -318,23 +323,23 @@ class Process:
         if self.stage is Stage.RUNNING:
             self._take_turn()
 
-    def _tick_at(self, time: int) -> None:
-        """Look at the clock again at true time `time`; a look that is already planned before that will do."""
-        tick = self._tick
-        if tick is not None:
-            if tick.time <= time:
-                return
-            tick.cancel()
-        self._tick = self._world.schedule.at(time, self._ticked)
+    def _look_at(self, due: int) -> None:
+        """Look at the clock again when it shows `due`; a look that is already planned before that will do."""
+        if due < self._due:
+            self._due = due
+            schedule = self._world.schedule
+            schedule.at(max(schedule.now + TURN, self.clock.when(due)), self._look, due)
 
-    def _ticked(self) -> None:
-        self._tick = None
+    def _look(self, due: int) -> None:
+        if due != self._due:
+            return  # an earlier look has taken its place
+        self._due = NEVER
         run = self.run
         if self.stage is not Stage.RUNNING or run is None:
             return
-        due = self.clock.when(run.node.next_tick())
-        if due > self._world.schedule.now:
-            self._tick_at(due)
+        due = run.node.next_tick()
+        if due > self.now:
+            self._look_at(due)
         else:
             self._take_turn()
 
@@ -347,45 +352,58 @@ class Process:
         ready = node.turn(now, EPOCH_MS + true // 1000)
         if ready is not NOTHING:
             self._carry_out(run, ready)
-        run.port.flush(run.effects)
-        if run.effects:
-            self._drain()
-            if self.run is not run:
-                return
+        if self.run is run:
+            run.port.flush()
+        if self.run is not run:
+            return
         if node.snapshot_due and not run.snapshotting:
             self._snapshots.take(run)
         core = node.core
         if core.leader == self.member:
             world.watch.leading(self, core, now)
-        self._tick_at(max(true + TURN, self.clock.when(node.next_tick())))
+        self._look_at(node.next_tick())
 
     def _carry_out(self, run: Run, ready: Ready) -> None:
-        """Put the effects of a Ready into their order."""
-        effects = run.effects
+        """Cause the effects of a Ready, in their order."""
         if ready.records or ready.after:
-            effects.append((Boundary.APPEND, partial(self._append, run, ready)))
-        send = Boundary.PROPOSE if any(type(each.message) is Accept for each in ready.messages) else Boundary.SEND
-        for to, packet in self.packets(run, ready.messages):
-            effects.append((send, partial(self._world.send, self.member, to, packet)))
+            self.cause(run, Boundary.APPEND, self._append, run, ready)
+        if ready.messages:
+            self.send(run, None, ready.messages)
         for request in ready.snapshot_requests:
-            effects.append((Boundary.SNAPSHOT, partial(self._snapshots.serve, run, request.to, request.fetch)))
+            self.cause(run, Boundary.SNAPSHOT, self._snapshots.serve, run, request.to, request.fetch)
         for chunk in ready.snapshot_chunks:
-            effects.append((Boundary.SNAPSHOT, partial(self._snapshots.arrived, run, chunk)))
+            self.cause(run, Boundary.SNAPSHOT, self._snapshots.arrived, run, chunk)
 
-    def packets(self, run: Run, sends: Iterable[Send]) -> list[tuple[MemberId, Packet]]:
-        """One packet for each receiver."""
+    def send(self, run: Run, boundary: Boundary | None, sends: Iterable[Send]) -> None:
+        """One packet for each receiver. Without a `boundary`: the one before proposals or before other messages."""
         by_receiver: dict[MemberId, list[AnyMessage]] = {}
+        proposes = False
         for to, message in sends:
-            by_receiver.setdefault(to, []).append(message)
+            messages = by_receiver.get(to)
+            if messages is None:
+                by_receiver[to] = [message]
+            else:
+                messages.append(message)
+            proposes = proposes or type(message) is Accept
+        if boundary is None:
+            boundary = Boundary.PROPOSE if proposes else Boundary.SEND
         world = self._world
         sender = Sender(self.member, run.incarnation)
-        packets = []
         for to, messages in by_receiver.items():
             receiver = world.processes.get(to)
             if receiver is not None and receiver.run is not None:
                 content = world.encode(messages) if world.options.wire else messages
-                packets.append((to, Packet(sender, receiver.run.incarnation, content)))
-        return packets
+                packet = Packet(sender, receiver.run.incarnation, content)
+                self.cause(run, boundary, world.network.send, self.member, to, packet)
+
+    def cause(self, run: Run, boundary: Boundary, effect: Callable[..., object], *args: Any) -> None:
+        """Have `effect(*args)` happen, behind everything that was caused before it, if the process lives so long and is
+        not stopped or struck before."""
+        if self.fuse is None and not run.effects and self.run is run:
+            effect(*args)  # nothing can come between
+            return
+        run.effects.append((boundary, effect, args))
+        self._drain()
 
     def _drain(self) -> None:
         """Carry out effects one by one, for as long as the process lives and is not stopped."""
@@ -395,11 +413,11 @@ class Process:
         self._draining = True
         try:
             while run.effects and self.stage is Stage.RUNNING and self.run is run:
-                boundary, effect = run.effects[0]
+                boundary, effect, args = run.effects[0]
                 if self.boundary(boundary):
                     continue
                 run.effects.popleft()
-                effect()
+                effect(*args)
         finally:
             self._draining = False
 
@@ -437,7 +455,7 @@ class Process:
         if run.writing is None:
             self._release(run)
             return
-        self._world.schedule.after(self._world.disk_time(self.disk), partial(self._disk_done, run))
+        self._world.schedule.after(self._world.disk_time(self.disk), self._disk_done, run)
 
     def _disk_done(self, run: Run) -> None:
         """The disk is done with the write, whether or not the process looks."""
@@ -456,7 +474,7 @@ class Process:
         except JournalFull as error:
             self._world.trace(self.member, "disk full: %s", error)
             self._world.watch.count("disk full")
-            self._world.schedule.after(RETRY_FULL, partial(self._disk_done, run))
+            self._world.schedule.after(RETRY_FULL, self._disk_done, run)
             return
         except JournalFailed as error:
             self._world.watch.count("disk failed")
@@ -485,12 +503,11 @@ class Process:
         assert run is not None
         run.written = False
         run.writing = None
-        run.effects.append((Boundary.REPORT, partial(self._release, run)))
-        if self._world.spare_moment():
+        self.cause(run, Boundary.REPORT, self._release, run)
+        if self.run is run and self._world.spare_moment():
             self._maintain(run)
         if not run.journal.failed:
-            run.effects.append((Boundary.APPEND, partial(self._write, run)))
-        self._drain()
+            self.cause(run, Boundary.APPEND, self._write, run)
 
     def _release(self, run: Run) -> None:
         durable, waiting = run.journal.durable, run.waiting
@@ -505,9 +522,8 @@ class Process:
         for _, message in sends:
             if type(message) is Prepare:
                 self._world.watch.prepares(self.member, run.incarnation, message.ballot)
-        for to, packet in self.packets(run, sends):
-            run.effects.append((Boundary.SEND_AFTER, partial(self._world.send, self.member, to, packet)))
-        self._drain()
+        if sends:
+            self.send(run, Boundary.SEND_AFTER, sends)
         if run.node.core.stirred:
             self.want_turn()
 

@@ -3,6 +3,7 @@
     python -m quorate.kernel.testing.simulate --seed 42 --trace     one seed, and what happened in it
     python -m quorate.kernel.testing.simulate --seeds 1000          so many seeds, from --first on
     python -m quorate.kernel.testing.simulate --seconds 3600        as many as fit, on all cores, fresh ones each time
+    ... --deployed                                                  five replicas, twenty clients, the default times
 
 A seed that breaks a promise prints its number, its settings and the end of its trace, and gives exit status 1; the same
 number replays it exactly. Progress and figures go to standard error, one line of totals (JSON with --json) to standard
@@ -12,6 +13,7 @@ output.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import logging
@@ -20,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import count, islice
 from typing import Final, NamedTuple
 
@@ -107,26 +110,32 @@ def machines(specs: Iterable[str] = MACHINES) -> dict[str, type[StateMachine]]:
     return found
 
 
-def run_seed(seed: int) -> Outcome:
-    """Run one seed."""
+def run_seed(seed: int, deployed: bool = False) -> Outcome:
+    """Run one seed; `deployed`: in a cell with the times of the defaults."""
     began = time.perf_counter()
+    gc.disable()  # what a run leaves is collected once, behind it
     try:
-        report = Simulation(seed, machines()).run()
+        report = Simulation(Settings.deployed(seed) if deployed else seed, machines()).run()
+        outcome = Outcome(seed, time.perf_counter() - began, report, "")
     except Failed as failed:
-        return Outcome(seed, time.perf_counter() - began, None, str(failed))
-    return Outcome(seed, time.perf_counter() - began, report, "")
+        outcome = Outcome(seed, time.perf_counter() - began, None, str(failed))
+    finally:
+        gc.enable()
+    gc.collect(1)
+    return outcome
 
 
-def run_seeds(seeds: Iterable[int], jobs: int, until: float) -> Iterator[Outcome]:
+def run_seeds(seeds: Iterable[int], jobs: int, until: float, deployed: bool = False) -> Iterator[Outcome]:
     """Run seeds, on `jobs` processes, until they end or the time is over."""
+    run = partial(run_seed, deployed=deployed)
     if jobs == 1:
         for seed in seeds:
             if time.monotonic() > until:
                 return
-            yield run_seed(seed)
+            yield run(seed)
         return
     with multiprocessing.get_context("spawn").Pool(jobs, _quiet) as pool:
-        for outcome in pool.imap_unordered(run_seed, seeds):
+        for outcome in pool.imap_unordered(run, seeds):
             yield outcome
             if time.monotonic() > until:
                 pool.terminate()
@@ -137,9 +146,9 @@ def _quiet() -> None:
     logging.getLogger("quorate").setLevel(logging.ERROR)
 
 
-def _one(seed: int, faults: str | None, trace: bool) -> int:
+def _one(seed: int, deployed: bool, faults: str | None, trace: bool) -> int:
     """Run one seed and tell about it."""
-    settings = Settings.draw(seed)
+    settings = Settings.deployed(seed) if deployed else Settings.draw(seed)
     if faults is not None:
         kinds = tuple(Fault(word) for word in faults.split(",") if word)
         settings = settings._replace(plan=Plan(kinds, settings.plan.every))
@@ -165,7 +174,7 @@ def _many(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + arguments.seconds if arguments.seconds is not None else float("inf")
     totals = Totals()
     told = began = time.monotonic()
-    for outcome in run_seeds(seeds, arguments.jobs, until):
+    for outcome in run_seeds(seeds, arguments.jobs, until, arguments.deployed):
         totals.add(outcome)
         if outcome.failure:
             sys.stdout.write(f"{outcome.failure}\n\n")
@@ -192,6 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="run this one and tell about it")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened")
     parser.add_argument("--faults", help="with --seed: these kinds instead of the seed's own, separated by commas")
+    parser.add_argument("--deployed", action="store_true", help="five replicas, twenty clients, the default time-outs")
     parser.add_argument("--seeds", type=int, help="run so many")
     parser.add_argument("--seconds", type=float, help="run as many as fit into so many seconds")
     parser.add_argument("--first", type=int, help="the first seed; by default one that was never used")
@@ -200,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     _quiet()
     if arguments.seed is not None:
-        return _one(arguments.seed, arguments.faults, arguments.trace)
+        return _one(arguments.seed, arguments.deployed, arguments.faults, arguments.trace)
     if arguments.seeds is None and arguments.seconds is None:
         parser.error("say --seed, --seeds or --seconds")
     return _many(arguments)

@@ -113,6 +113,28 @@ class Settings(NamedTuple):
             options=options,
         )
 
+    @classmethod
+    def deployed(cls, seed: int) -> Settings:
+        """A cell as people run it: five replicas and twenty clients with the times of the defaults, three operations a
+        second, and troubles seconds apart; only snapshots are more frequent than in a deployed cell."""
+        random = Random(f"deployed {seed}")
+        plan = Plan.draw(random)._replace(every=random.choice((4.0, 8.0)), lasting=1.0)
+        node = NodeOptions(digest_every=128, snapshot_slots=random.choice((50, 100)))
+        options = Options(node=node, segment_size=1 << 16)
+        drift = DRIFT_PPM if Fault.DRIFT in plan.kinds else 0
+        return cls(
+            seed,
+            plan,
+            replicas=5,
+            clients=19,  # and the one that loads the machines
+            operations=220,
+            pause=10.0,
+            session_timeout=10.0,
+            faulty=50.0,
+            drift_ppm=drift,
+            options=options,
+        )
+
 
 class Report(NamedTuple):
     """How a run went that kept every promise. Times in seconds."""
@@ -254,8 +276,8 @@ class Simulation:
         )
         self._run_while(lambda: not self.nemesis.well(), JOBS_END_WITHIN, "a lost member was not replaced")
         for client in self.clients:
-            client.stopping = True
-        within = JOBS_END_WITHIN + int(8 * self.settings.pause * SECOND)  # a sleeping job wakes up first
+            client.stop()
+        within = JOBS_END_WITHIN + int(8 * self.settings.pause * SECOND)  # for those that hold a lock meanwhile
         self._run_while(lambda: not all(job.done for job in self._jobs), within, "an operation does not end")
         self.over = True
 
@@ -285,14 +307,23 @@ class Simulation:
         world.schedule.run_until(world.schedule.now + SECOND)
         for client in self.clients:
             client.finish()
-        slots = {p.member: p.node.host.slot for p in world.processes.values() if p.stage is Stage.RUNNING}
-        assert len({slots[m] for m in world.configuration().ids() if m in slots}) == 1, f"not all caught up: {slots}"
+        self._run_while(lambda: not self._level(), L2_WITHIN, "L2: the members do not come to the same slot")
         for name, operations in sorted(self.history.operations.items()):
             judgement = linearizable(operations, MODELS[name])
             if judgement.verdict is Verdict.UNDECIDED:
                 world.watch.count("undecided histories")
             elif not judgement:
                 raise AssertionError(f"history of {name}: {judgement}")
+
+    def _level(self) -> bool:
+        """Whether all members that run have applied the same slots."""
+        members = self.world.configuration().ids()
+        slots = {
+            process.node.host.slot
+            for process in self.world.processes.values()
+            if process.stage is Stage.RUNNING and process.member in members
+        }
+        return len(slots) == 1
 
     async def _read_all(self, client: Client) -> None:
         for key in range(self.settings.keys):

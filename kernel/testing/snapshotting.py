@@ -86,8 +86,7 @@ class Snapshotting:
         except (SnapshotMissing, OSError):
             size, chunk = 0, b""
         answer = SnapshotChunk(fetch.slot, fetch.offset, size, chunk)
-        for receiver, packet in self._process.packets(run, [Send(to, answer)]):
-            self._world.send(self._process.member, receiver, packet)
+        self._process.send(run, Boundary.SEND, (Send(to, answer),))
 
     def arrived(self, run: Run, chunk: SnapshotChunk) -> None:
         """A piece of a peer's snapshot."""

@@ -147,10 +147,6 @@ class World:
 
     # ---------------------------------------------------------------- messages
 
-    def send(self, sender: int, to: int, packet: Packet) -> None:
-        """A member's packet for another."""
-        self.network.send(sender, to, packet)
-
     def _arrived(self, to: int, sender: int, packet: Packet) -> None:
         process = self.processes.get(to)
         if process is not None:

@@ -34,6 +34,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from construct import (
@@ -513,8 +514,22 @@ def _decode_event(body: bytes) -> Event:
     return Event(body[1:])
 
 
+# --- the other frames -------------------------------------------------------------------------------------------------
+
+# They come when connections do: after a fail-over everybody's at once, and most alike.
+_REMEMBERED: Final = 256
+_REMEMBERED_BYTES_MAX: Final = 512
+_encode_again: Final = lru_cache(_REMEMBERED, typed=True)(encode_by_form)
+_decode_again: Final = lru_cache(_REMEMBERED)(decode_by_form)
+
+
+def _decode_cold(body: bytes) -> Frame:
+    return _decode_again(body) if len(body) <= _REMEMBERED_BYTES_MAX else decode_by_form(body)
+
+
 _ENCODERS: Final[dict[type[Frame], Callable[[Any], bytes]]] = {
     **dict.fromkeys(NUMBERS, encode_by_form),
+    **dict.fromkeys((Hello, Open, Attach, Welcome, Opened, Failed), _encode_again),
     Request: _encode_request,
     Query: _encode_query,
     KeepAlive: _encode_keepalive,
@@ -524,7 +539,7 @@ _ENCODERS: Final[dict[type[Frame], Callable[[Any], bytes]]] = {
     Event: _encode_event,
 }
 _DECODERS: Final[dict[int, Callable[[bytes], Frame]]] = {
-    **dict.fromkeys(FORMS, decode_by_form),
+    **dict.fromkeys(FORMS, _decode_cold),
     4: _decode_request,
     5: _decode_query,
     6: _decode_keepalive,

@@ -311,6 +311,36 @@ def test_a_timer_fires_once_at_its_time_also_after_a_fail_over(cell: Cell) -> No
     assert fired[1][1] >= due
 
 
+def test_a_timer_fires_when_it_is_due(cell: Cell) -> None:
+    """Nobody looks for timers all the time: the leader wakes up when the next one is due, between its heartbeats."""
+    diary, leader = cell.number("diary"), cell.leader
+    for after in (131, 227, 313):
+        cell.value(leader, diary, "remind", [f"after {after}", after])
+        set_at = cell.world.schedule.now
+        lines = len(cell.lines(leader))
+        cell.until(lambda before=lines: len(cell.lines(leader)) > before)  # type: ignore[misc]
+        late = cell.world.schedule.now - set_at - after * 1000
+        assert -2_000 <= late <= 5_000, f"{late} us late"
+
+
+def test_an_idle_leader_sleeps_from_one_heartbeat_to_the_next(cell: Cell) -> None:
+    """With nothing to do a turn is taken for each heartbeat and for none besides."""
+    leader = cell.leader
+    cell.run(SECOND)
+    turns = 0
+    turn = leader.node.turn
+
+    def counted(now: int, wall: int) -> Any:
+        nonlocal turns
+        turns += 1
+        return turn(now, wall)
+
+    leader.node.turn = counted  # type: ignore[method-assign]
+    cell.run(SECOND)
+    heartbeats = SECOND // cell.world.options.core.heartbeat
+    assert heartbeats - 1 <= turns <= heartbeats + 1
+
+
 def test_a_gate_holds_a_command_until_it_lets_it_go(cell: Cell) -> None:
     """On the leader a kept command waits, with what follows in its stream; other machines do not wait."""
     guarded, diary, follower = cell.number("guarded"), cell.number("diary"), cell.follower

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quorate.kernel.paxos.options import NEVER
 from quorate.kernel.renewals import REPORT
 from quorate.kernel.reports import PATIENCE, Reports
 
@@ -20,7 +21,7 @@ def test_heard_sessions_are_told_now_and_then_and_at_once_if_somebody_waits() ->
     reports.ask(7, lambda confirmed: None)
     assert reports.pressing(1)
     assert reports.send(1) == (2, (5, 6, 7))
-    assert reports.waiting
+    assert reports.look_at() == 1 + PATIENCE + 1
 
 
 def test_a_client_is_answered_by_the_leaders_count() -> None:
@@ -35,7 +36,7 @@ def test_a_client_is_answered_by_the_leaders_count() -> None:
     reports.counted(number, (6,))
     reports.counted(number, ())
     assert told == [("five", True), ("six", False)]
-    assert not reports.waiting
+    assert reports.look_at() == NEVER
 
 
 def test_the_leader_counts_its_own_without_a_message() -> None:
@@ -46,7 +47,7 @@ def test_the_leader_counts_its_own_without_a_message() -> None:
     reports.count((), 0)
     assert told == [True]
     assert not reports.heard
-    assert not reports.waiting
+    assert reports.look_at() == NEVER
 
 
 def test_what_is_lost_is_given_up() -> None:
@@ -60,4 +61,16 @@ def test_what_is_lost_is_given_up() -> None:
     assert told == [(0, False), (1, False)]
     reports.give_up()
     assert told[2:] == [(2, False)]
-    assert not reports.waiting
+    assert reports.look_at() == NEVER
+
+
+def test_it_says_when_to_look_next() -> None:
+    """At once if a client waits to be reported, else when the next report is due or the oldest open one is lost."""
+    reports = Reports(0)
+    assert reports.look_at() == NEVER
+    reports.ask(5, lambda confirmed: None)
+    assert reports.look_at() == 0
+    reports.send(10)
+    assert reports.look_at() == 10 + PATIENCE + 1
+    reports.hear(6)
+    assert reports.look_at() == 10 + REPORT
