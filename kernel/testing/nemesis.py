@@ -187,9 +187,10 @@ class Nemesis:
             return False
         random, now = self._random, self._world.schedule.now
         for other in self._members():
-            for link in ((victim.member, other), (other, victim.member)):
+            for sender, to in ((victim.member, other), (other, victim.member)):
                 if random.random() < 0.7:
-                    self._world.network.hold(*link, now + int(self._world.options.core.lease * random.uniform(0.2, 2)))
+                    length = int(self._world.options.core.lease * random.uniform(0.2, 2))
+                    self._world.network.hold(sender, to, now + length)
         return True
 
     def _partition(self) -> bool:
