@@ -54,13 +54,14 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ..paxos.ballot import MemberId
+from ..paxos.quorum import ChangeKind
 from ..paxos.ready import AcceptedValue
 from ..paxos.replica import Options
 from .explorer_disk import Broken
 from .explorer_judge import Judge
-from .explorer_member import Done, Setting, State, Step, deaf, start, take
+from .explorer_member import Done, Letter, Setting, State, Step, deaf, start, take
 from .explorer_network import Network, each
-from .explorer_scope import Left, Report, Scope
+from .explorer_scope import Left, Report, Scope, change
 from .explorer_trace import told
 
 _LEFT: Final = 16
@@ -123,7 +124,11 @@ class Explorer:
         self._shifts = [_LEFT + _SPOT * place for place in range(len(self._members))]
         self._top = _LEFT + _SPOT * len(self._members)
         last = scope.instants - 1
-        self._network = Network(self._members, scope.muted, lambda state, letters: deaf(setting, state, letters, last))
+
+        def trial(state: State, letters: Iterable[Letter]) -> bool:
+            return deaf(setting, state, letters, last)
+
+        self._network = Network(self._members, scope.muted, trial, bool(scope.transfers))
         self._numbers: dict[object, int] = {}
         self._spots: list[_Spot] = []
         self._lefts: list[Left] = []
@@ -144,6 +149,7 @@ class Explorer:
             scope.changes,
             scope.crashes,
             scope.beats,
+            scope.transfers,
             scope.reads,
             scope.snapshots,
         )
@@ -159,8 +165,15 @@ class Explorer:
             while (after := self._settle(here, network, places)) is not None:
                 network = after
             return network
-        assert others == ["campaigns"], f"{words!r} is no line of an opening"
-        return self._move(here, network, self._places[MemberId(int(first))], Step("campaign"))
+        place, verb = self._places[MemberId(int(first))], others[0]
+        if verb == "campaigns":
+            step = Step("campaign")
+        elif verb == "proposes":
+            step = Step("propose", (others[1].encode(),))
+        else:
+            assert verb == "changes", f"{words!r} is no line of an opening"
+            step = Step("change", change(ChangeKind[others[1]], int(others[2])))
+        return self._move(here, network, place, step)
 
     def _settle(self, here: list[int], network: int, places: list[int]) -> int | None:
         """One round of deliveries and writes among some; None if nothing happened."""
@@ -269,6 +282,10 @@ class Explorer:
             for i, change in enumerate(left.changes):
                 rest = left.changes[:i] + left.changes[i + 1 :]
                 yield Step("change", change, now), left._replace(changes=rest)
+        if state.room and left.transfers:
+            for candidate in scope.candidates:
+                if candidate != member:
+                    yield Step("transfer", MemberId(candidate), now), left._replace(transfers=left.transfers - 1)
         if left.snapshots and member in scope.keepers and state.applied > state.disk.snapshot:
             yield Step("compact", None, now), left._replace(snapshots=left.snapshots - 1)
 

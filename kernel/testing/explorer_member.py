@@ -265,6 +265,8 @@ class _Run:
         elif name == "change":
             # not Replica.reconfigure: whether the others answer and have caught up must not matter to safety
             self._call("propose", Value(Kind.CONFIGURATION, encode_change(subject)), now)
+        elif name == "transfer":
+            self._call("transfer", subject, now)
         elif name == "read":
             self._asked += 1
             self._questions = (*self._questions, Question(self._asked, subject))

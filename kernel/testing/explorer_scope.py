@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..paxos.ballot import MemberId, Slot
 from ..paxos.messages import Beaten, Message, Value
-from ..paxos.quorum import Change, Configuration, Member, Role
+from ..paxos.quorum import Change, ChangeKind, Configuration, Member, Role
 
 QUIET = frozenset[type[Message]]({Beaten})
 """Messages that serve only leases, reads and progress: they may be muted where there is none of these."""
@@ -17,15 +17,17 @@ class Scope(NamedTuple):
 
     `voters` and `learners` are in the founding configuration; `strangers` run, but are not in it. `candidates`
     campaign, `campaigns` times in all. Whoever serves makes the `proposals`, in order (each a tuple of payloads
-    proposed in one turn), and the `changes`, each once and in any order. `crashers` crash and restart, `crashes` times
-    in all, with any part of what is being written. Leaders heartbeat up to `beats` times by themselves, `readers` ask
-    for `reads` linearizable reads, `keepers` take `snapshots`.
+    proposed in one turn), the `changes`, each once and in any order, and `transfers` of leadership to candidates.
+    `crashers` crash and restart, `crashes` times in all, with any part of what is being written. Leaders heartbeat up
+    to `beats` times by themselves. `readers` ask for `reads` linearizable reads, `keepers` take `snapshots`.
 
-    `opening`: what happens before the exploration begins, see :meth:`Explorer.play`. `writes`: a member with so many
-    writes under way takes no message before one is durable. `instants`: how many the clocks show; `lease`, `drift`
-    (ppm) and `rates` (a member's clock in per cent of the world's) count in them, and matter only if there is more than
-    one. `muted`: messages that are never delivered. `canvass`: whether candidates really ask before they prepare.
-    `reduced`: whether the third and fourth reductions are made.
+    `opening`: what happens before the exploration begins, line by line: "1 campaigns", "1 proposes a", "1 changes
+    PROMOTE 4"; "settle 1 2", all messages among these arrive and all their writes become durable; "hush", the network
+    forgets everything. `writes`: a member with so many writes under way takes no message before one is durable.
+    `instants`: how many the clocks show; `lease`, `drift` (ppm) and `rates` (a member's clock in per cent of the
+    world's) count in them, and matter only if there is more than one. `muted`: messages that are never delivered.
+    `canvass`: whether candidates really ask before they prepare. `reduced`: whether the third and fourth reductions are
+    made.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Scope(NamedTuple):
     crashes: int = 0
     crashers: tuple[int, ...] = (1, 2, 3)
     beats: int = 8
+    transfers: int = 0
     reads: int = 0
     readers: tuple[int, ...] = ()
     snapshots: int = 0
@@ -71,6 +74,7 @@ class Left(NamedTuple):
     changes: tuple[Change, ...]
     crashes: int
     beats: int
+    transfers: int
     reads: int
     snapshots: int
     now: int = 0
@@ -100,3 +104,8 @@ class Report(NamedTuple):
     def rate(self) -> float:
         """Worlds per second."""
         return self.states / self.seconds if self.seconds else 0.0
+
+
+def change(kind: ChangeKind, member: int) -> Change:
+    """One step of membership."""
+    return Change(kind, Member(MemberId(member), Role.LEARNER, f"tcp:{member}"))

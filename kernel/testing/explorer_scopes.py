@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..paxos.ballot import MemberId
 from ..paxos.messages import Chosen, Commit, Fetch, Heartbeat, Refused
-from ..paxos.quorum import Change, ChangeKind, Member, Role
-from .explorer_scope import QUIET, Scope
+from ..paxos.quorum import ChangeKind
+from .explorer_scope import QUIET, Scope, change
 
 _VOTES_ONLY: Final = QUIET | {Heartbeat, Refused, Commit, Fetch, Chosen}
 """For worlds that are about promises and votes: nobody but leaders learns what is chosen."""
 _NO_REFUSALS: Final = QUIET | {Heartbeat, Refused}
-
-
-def change(kind: ChangeKind, member: int) -> Change:
-    """One step of membership."""
-    return Change(kind, Member(MemberId(member), Role.LEARNER, f"tcp:{member}"))
 
 
 ONE_LEADER: Final = Scope("one leader", candidates=(1,), campaigns=1, proposals=((b"a",),), muted=_VOTES_ONLY)
@@ -60,6 +54,28 @@ SHRINKING: Final = Scope(
     muted=_VOTES_ONLY,
 )
 
+FOUND_OPEN: Final = Scope(
+    "changes found open",
+    learners=(4, 5),
+    opening=(
+        "1 campaigns",
+        "settle 1 2 3 4 5",
+        "1 changes PROMOTE 4",
+        "settle 1 3",
+        "hush",
+        "1 changes PROMOTE 5",
+        "settle 1 2 4",
+        "hush",
+        "1 proposes a",
+        "settle 1 4 5",
+        "hush",
+    ),
+    candidates=(2,),
+    campaigns=1,
+    muted=_VOTES_ONLY,
+)
+"""Member 1 made two changes and a decision of the last voters; member 2 may find the changes, but not the decision."""
+
 LEASES: Final = Scope(
     "leases",
     opening=("1 campaigns", "settle 1 2 3"),
@@ -83,8 +99,29 @@ READS: Final = Scope(
     muted=frozenset({Refused, Fetch, Chosen, Commit}),
 )
 
-SMALL: Final = (ONE_LEADER, SECOND_LEADER, CATCH_UP, LEASES)
+HAND_OVER: Final = LEASES._replace(
+    name="hand over",
+    opening=(*LEASES.opening, "hush"),
+    campaigns=0,
+    transfers=1,
+    instants=2,
+)
+
+SMALL: Final = (
+    ONE_LEADER,
+    ONE_LEADER._replace(name="one leader, a crash", proposals=(), crashes=1),
+    SECOND_LEADER,
+    ONE_LEADER._replace(name="two leaders", candidates=(1, 2), campaigns=2, proposals=()),
+    CATCH_UP,
+    LEASES,
+    HAND_OVER,
+)
 """Scopes that take seconds."""
 
-FULL: Final = (MEMBERSHIP, SHRINKING, READS)
+FULL: Final = (
+    MEMBERSHIP,
+    SHRINKING,
+    READS,
+    FOUND_OPEN,
+)
 """Scopes that take minutes."""

@@ -40,6 +40,8 @@ def _happening(before: State, step: Step) -> str:
         return "crashes and starts again" + (f", losing {lost}" if lost else "")
     if name == "propose":
         return "proposes " + ", ".join(repr(payload.decode()) for payload in subject)
+    if name == "transfer":
+        return f"is to hand over to {subject}"
     if name == "change":
         return f"proposes to {subject.kind.name} {subject.member.id}"
     plain = {"tick": "has its timer fire", "campaign": "campaigns", "compact": "takes a snapshot"}

@@ -7,19 +7,22 @@ from typing import Any, NamedTuple
 
 import pytest
 from quorate.kernel.paxos.acceptor import Acceptor
-from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, Slot
+from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, Slot
 from quorate.kernel.paxos.configuration import reconfigured
+from quorate.kernel.paxos.effects import Effects
 from quorate.kernel.paxos.election import Election
 from quorate.kernel.paxos.following import Following
 from quorate.kernel.paxos.leadership import Leadership
 from quorate.kernel.paxos.lease import Lease
-from quorate.kernel.paxos.messages import Kind
+from quorate.kernel.paxos.messages import Accepted, Kind
 from quorate.kernel.paxos.proposer import Preparation
 from quorate.kernel.paxos.ready import AcceptedValue
 from quorate.kernel.paxos.replica import Replica
 from quorate.kernel.testing.explorer_scope import Scope
 from quorate.kernel.testing.explorer_scopes import (
     CATCH_UP,
+    FOUND_OPEN,
+    HAND_OVER,
     LEASES,
     MEMBERSHIP,
     ONE_LEADER,
@@ -94,8 +97,6 @@ def acknowledged_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     """A vote is told before it is written."""
 
     def say(self: Following, to: Any, ballot: Ballot, first: Slot, last: Slot) -> None:
-        from quorate.kernel.paxos.messages import Accepted
-
         self._effects.send(to, Accepted(ballot, first, last))
 
     patch.setattr(Following, "_say_accepted", say)
@@ -182,6 +183,12 @@ def ballot_used_again_after_a_restart(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Election, "_next_ballot", following)
 
 
+@bug(SECOND_LEADER, DISAGREEMENT)
+def known_to_be_chosen_but_proposed_again(patch: pytest.MonkeyPatch) -> None:
+    """A new leader looks at the votes only, not at how far the log is said to be chosen."""
+    patch.setattr(Preparation, "base", lambda self: (Slot(self.first - 1), min(self._voters)))
+
+
 # ---------------------------------------------------------------- learning
 
 
@@ -205,13 +212,9 @@ def any_vote_believed(patch: pytest.MonkeyPatch) -> None:
 @bug(CATCH_UP._replace(crashes=1, crashers=(3,)), "chosen, but not with what value")
 def learned_value_not_recorded(patch: pytest.MonkeyPatch) -> None:
     """What is fetched from a peer is known to be chosen, but not written down."""
-    from quorate.kernel.paxos.effects import Effects
-
     real = Effects.record
 
     def record(self: Effects, record: Any) -> int:
-        from quorate.kernel.paxos.ballot import DECIDED
-
         if isinstance(record, AcceptedValue) and record.ballot == DECIDED:
             return self.recorded
         return real(self, record)
@@ -251,6 +254,18 @@ def configuration_active_when_only_accepted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leadership, "_propose", propose)
 
 
+@bug(FOUND_OPEN, DISAGREEMENT)
+def not_prepared_again_after_a_change(patch: pytest.MonkeyPatch) -> None:
+    """A new leader that finds a change open goes on under its old promises when the change is made."""
+
+    def adopt(self: Replica, configuration: Any, now: int) -> None:
+        self._roster.adopt(configuration)
+        if self._leadership is not None:
+            self._leadership.adopted()
+
+    patch.setattr(Replica, "_adopt", adopt)
+
+
 # ---------------------------------------------------------------- leases and reads
 
 
@@ -274,6 +289,20 @@ def no_silence_after_a_restart(patch: pytest.MonkeyPatch) -> None:
         real(self, promised, votes, 0, intact, healed)
 
     patch.setattr(Acceptor, "__init__", init)
+
+
+@bug(HAND_OVER, "hold the lease at one instant")
+def lease_kept_after_handing_over(patch: pytest.MonkeyPatch) -> None:
+    """A leader asks its successor to campaign and goes on as if nothing had happened."""
+    real = Leadership._try_transfer
+
+    def transfer(self: Leadership, now: int) -> None:
+        step_down, self._step_down = self._step_down, lambda now: None
+        real(self, now)
+        self._step_down = step_down
+        self._transfer = None
+
+    patch.setattr(Leadership, "_try_transfer", transfer)
 
 
 @bug(READS, "a read is answered as of slot")
