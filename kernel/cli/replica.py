@@ -127,6 +127,7 @@ def _run(options: argparse.Namespace) -> int:
     config = configuration(options)
     from twisted.logger import globalLogBeginner, textFileLogObserver
 
+    from ..server import garbage
     from ..server.child import DESCRIPTORS_MAX
     from ..server.config import BadConfiguration
     from ..server.reactor import install
@@ -141,6 +142,7 @@ def _run(options: argparse.Namespace) -> int:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     if options.supervised:
         live_with_parent(reactor)
+    garbage.start()
     service = make_replica_service(config, reactor)  # type: ignore[arg-type]
     try:
         service.startService()

@@ -44,6 +44,7 @@ from ..system.plugins import Plugins
 from ..system.session import SessionEvent
 from ..wire.batch import pack_request
 from ..wire.formats import PEER_VERSION, Greeting, TurnedAway
+from . import garbage
 from .config import ReplicaConfig
 from .front import FrontObserver
 from .handle import FrontStream
@@ -490,6 +491,7 @@ class LiveReplica:
             chunks = snapshots.open(fetched.slot).chunks()
             self.node.install(fetched.slot, fetched.size, fetched.configuration, chunks, self.clocks.monotonic())
             if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
+                garbage.sweep()  # the machines that it replaced
                 self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
         except StopReplica as error:
             self._give_up(str(error))

@@ -8,7 +8,6 @@ see ``stopped``.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import time
@@ -43,8 +42,6 @@ FRONTS: Final = "quorate.fronts"
 SWITCH_SECONDS: Final = 0.0005
 """How long the reactor may hold the interpreter while the journal's thread waits for it to tell that a write is done.
 (The default of 5 ms would add up to that to every write on a busy replica.)"""
-
-_GC: Final = (50_000, 50, 100)
 
 
 def real_clocks() -> Clocks:
@@ -122,9 +119,6 @@ class ReplicaService(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._adjust_fronts()  # of machines that a snapshot brought, which nobody tells of any more
         sys.setswitchinterval(SWITCH_SECONDS)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC)
         self._log.info(
             "member {member} of the cell {cell} started, run {run}, slot {slot}",
             member=replica.origin.member,

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
+from . import garbage
 from .config import BadConfiguration, ReplicaConfig
 from .service import make_replica_service
 
@@ -32,5 +33,6 @@ def makeService(options: dict[str, Any]) -> IService:
     # The reactor is installed by its first import, which is twist's business.
     from twisted.internet import reactor
 
+    garbage.start()
     service: IService = make_replica_service(options["replica"], reactor)  # type: ignore[arg-type]
     return service

@@ -108,9 +108,9 @@ class Connection:
     """A client's connection to one front, above its wire."""
 
     __slots__ = (
-        "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client", "out",
-        "packed_identities", "pausing", "proved", "queue", "queued", "reads_only", "rest", "room", "sasl", "sent_count",
-        "session", "stage", "stalled", "timeout_ms", "told_count", "touch", "wire",
+        "__weakref__", "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client",
+        "out", "packed_identities", "pausing", "proved", "queue", "queued", "reads_only", "rest", "room", "sasl",
+        "sent_count", "session", "stage", "stalled", "timeout_ms", "told_count", "touch", "wire",
     )  # fmt: skip
 
     def __init__(self, front: ZooKeeperFront, wire: Wire, number: int, address: object) -> None:

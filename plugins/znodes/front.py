@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import ref
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -76,19 +77,26 @@ class Counters:
 
 
 class _Wire(LeanConnection):
-    """A connection's socket on the reactor."""
+    """A connection's socket on the reactor. The front holds the connection, and when that is gone nothing does: a cycle
+    of the two would never be freed."""
 
     __slots__ = ("client",)
-    client: Connection
+    client: ref[Connection]
 
     def received(self, arrived: bytes) -> None:
-        self.client.received(arrived)
+        client = self.client()
+        if client is not None:
+            client.received(arrived)
 
     def drained(self) -> None:
-        self.client.drained()
+        client = self.client()
+        if client is not None:
+            client.drained()
 
     def lost(self, reason: Exception) -> None:
-        self.client.front.gone(self.client)
+        client = self.client()
+        if client is not None:
+            client.front.gone(client)
 
 
 class ZooKeeperFront(Service):
@@ -195,7 +203,7 @@ class ZooKeeperFront(Service):
         if connection is None:
             wire.close()
             return
-        wire.client = connection
+        wire.client = ref(connection)
         wire.start()
 
     def admit(self, wire: Wire, address: object) -> Connection | None:

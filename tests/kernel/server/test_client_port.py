@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from typing import Any
+from weakref import ref
 
 import pytest
 from quorate.kernel.server.endpoints import calling
@@ -212,6 +214,20 @@ class ClientPortTests(TestCase):
         await cell.until(lambda: client.of(Kept))
         assert client.of(Kept) == [Kept(7, 5000)]
         await cell.until(lambda: not session.replies)
+
+    async def test_who_has_left_is_forgotten(self) -> None:
+        """A client's connection is freed when it has ended, without the collector: no cycle holds it."""
+        cell = await self.started()
+        port = cell.running[1].client_port
+        left, _ = await self.opened(cell)
+        closed, _ = await self.opened(cell)
+        gone = [ref(client) for client in port.clients]
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        left.close()
+        closed.say(Close())
+        await cell.until(lambda: not port.clients and not any(each() for each in gone))
 
     async def test_closing(self) -> None:
         """A closed session is gone, and the connection with it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
@@ -12,9 +15,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
 from quorate.kernel.server.front import Opened
-from quorate.plugins.znodes.front import GREETING_SECONDS
+from quorate.plugins.znodes.front import GREETING_SECONDS, ZooKeeperFront
 from quorate.plugins.znodes.machine import ZnodesMachine
 from quorate.plugins.znodes.protocol import Op, Xid
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from znodes_cell import FakeCell
 from znodes_talk import Room, Talk
 from znodes_wire import create, path_watch, put
 
@@ -166,3 +173,28 @@ def test_nothing_is_kept_of_the_gone() -> None:
     assert not front.watches.held
     assert not any(front.watches.tables)
     assert front.machine.observer is None
+
+
+def test_who_has_left_is_forgotten() -> None:
+    """A connection is freed when it has ended, by itself or by its client, without the collector: no cycle holds it."""
+    clock = MemoryReactorClock()
+    cell = FakeCell(clock, 1)
+    front = ZooKeeperFront(cell.seats[0], clock, "tcp:0", {})
+    pairs = [socket.socketpair() for _ in range(2)]
+    for ours, _ in pairs:
+        front._accepted(ours, ("127.0.0.1", 1))
+    gone = [ref(each) for each in front.connections.values()]
+    gc.collect()
+    gc.disable()
+    try:
+        pairs[0][1].close()
+        wires = [each.wire for each in front.connections.values()]
+        wires[0].connectionLost(Failure(ConnectionDone()))
+        next(iter(front.connections.values())).drop()
+        del wires
+        clock.advance(GREETING_SECONDS)
+        assert not front.connections
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
+        pairs[1][1].close()
