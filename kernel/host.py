@@ -342,6 +342,18 @@ class MachineHost:
             raise MachineMissing(_loaded_names(name, self._calls.plugins.names))
         return loaded.number
 
+    def request_number(self, name: str) -> int:
+        """The number under which a client's own request reaches a machine.
+
+        Raises:
+            MachineMissing: it is not loaded.
+            Refusal: it is a raw machine, which believes every chunk to be its front's.
+        """
+        number = self.machine_number(name)
+        if self._calls.machines[number].apply_chunk is not None:
+            raise Refusal("front-only", f"{name} takes nothing but what its own door brings")
+        return number
+
     def machine(self, name: str) -> StateMachine:
         """The live instance, to read from between batches. Another one takes its place when a snapshot is restored
         and when a halted machine goes on.

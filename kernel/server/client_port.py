@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from ..forwarding import Reply as NodeReply
 from ..host import MachineMissing
-from ..machine import SessionId
+from ..machine import Refusal, SessionId
 from ..system import PLUGINS, SESSIONS
 from ..system.session import SessionEvent
 from ..wire import native, plain
@@ -372,12 +372,10 @@ class Client(LeanConnection):
             self._fail_request(number, RETRY_MS, "not-serving", "no leader is known here")
             return
         try:
-            machine = replica.host.machine_number(frame.machine)
+            self._submit(frame)
         except MachineMissing as missing:
             words = str(missing)
             replica.barrier(lambda ready: self._request_again(frame, words, ready))
-            return
-        self._submit(machine, frame)
 
     def _request_again(self, frame: Request, words: str, ready: bool) -> None:
         """The machine was not known here; it may have been loaded by a command that is not applied here yet."""
@@ -386,12 +384,14 @@ class Client(LeanConnection):
         try:
             if not ready:
                 raise MachineMissing(words)
-            self._submit(self._port.replica.host.machine_number(frame.machine), frame)
+            self._submit(frame)
         except MachineMissing as missing:
             self._fail_request(frame.number, 0, "machine-missing", str(missing))
 
-    def _submit(self, machine: int, frame: Request) -> None:
+    def _submit(self, frame: Request) -> None:
+        """Have it applied, or refuse it. Raises MachineMissing."""
         try:
+            machine = self._port.replica.host.request_number(frame.machine)
             body = wrap_payload(
                 frame.payload,
                 session=self.session,
@@ -400,6 +400,9 @@ class Client(LeanConnection):
                 events_acknowledged=frame.events_acknowledged,
                 identities=self.identities,
             )
+        except Refusal as refusal:
+            self._fail_request(frame.number, 0, refusal.code, refusal.reason)
+            return
         except plain.Malformed as error:
             self._fail_request(frame.number, 0, "malformed", str(error))
             return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..applied import Applied
 from ..forwarding import Reply
 from ..host import MachineHost, MachineMissing
-from ..machine import SessionId
+from ..machine import Refusal, SessionId
 from ..node import Node
 from ..system import SESSIONS
 from ..wire import native, plain
@@ -259,9 +259,12 @@ class Port:
             self.drop(door)
             return
         try:
-            machine = self.node.host.machine_number(frame.machine)
+            machine = self.node.host.request_number(frame.machine)
         except MachineMissing as error:
             door.say(native.Failed(About.REQUEST, frame.number, 0, "machine-missing", str(error)))
+            return
+        except Refusal as refusal:
+            door.say(native.Failed(About.REQUEST, frame.number, 0, refusal.code, refusal.reason))
             return
         self.node.touch(door.session)
         body = wrap_payload(

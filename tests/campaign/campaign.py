@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", help="names of faults, separated by commas")
-    parser.add_argument("--directory", type=Path, help="where the cells live; kept if something is wrong")
+    parser.add_argument("--directory", type=Path, help="where the cells get a folder, kept if something is wrong")
     options = parser.parse_args()
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)
     faults = menu()
@@ -175,7 +175,7 @@ def main() -> int:
             parser.error("there are: " + ", ".join(sorted({each.__name__ for each in menu()})))
     random = Random(options.seed)
     chosen = endless(faults, random)
-    place = options.directory or Path(tempfile.mkdtemp(prefix="quorate-campaign-"))
+    place = Path(tempfile.mkdtemp(prefix="quorate-campaign-", dir=options.directory))
     print(json.dumps({"seed": options.seed, "replicas": options.replicas, "in": str(place)}), flush=True)
     began = time.monotonic()
     until = began + options.minutes * 60

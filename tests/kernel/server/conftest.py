@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from quorate.kernel.catalog import Catalog
-from quorate.kernel.machine import Commit, SessionId, StateMachine, Ticket, command, query
+from quorate.kernel.machine import Commit, RawMachine, SessionId, StateMachine, Ticket, command, query
 from quorate.kernel.server.config import Founder, Limits, ReplicaConfig, Timing
 from quorate.kernel.server.service import ReplicaService, make_replica_service
 from twisted.internet import reactor
@@ -59,6 +59,15 @@ class Ledger(StateMachine):
         self.sums["expired" if expired else "closed"] = self.sums.get("expired" if expired else "closed", 0) + 1
 
 
+class Roll(RawMachine):
+    """Takes what its front brings, of which there is none."""
+
+    name = "roll"
+
+    def apply_chunk(self, commit: Commit, chunk: bytes, answers: list[bytes] | None) -> None:
+        raise ValueError("no front brought this")
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that are free at this moment."""
     probes = [socket.socket() for _ in range(count)]
@@ -104,7 +113,7 @@ class LiveCell:
                 self.configs[member],
                 reactor,  # type: ignore[arg-type]
                 stopped=lambda reason, member=member: self.stopped.__setitem__(member, reason),
-                catalog=Catalog({"conftest:Ledger": Ledger}),
+                catalog=Catalog({"conftest:Ledger": Ledger, "conftest:Roll": Roll}),
             )
             service.startService()
             self.running[member] = service

@@ -187,6 +187,17 @@ class ClientPortTests(TestCase):
         _, opened = await self.opened(cell)
         assert opened.session
 
+    async def test_a_raw_machine_hears_its_front_only(self) -> None:
+        """It believes each chunk to be its front's: what a client says to it is refused before the log."""
+        cell = await self.started()
+        client, _ = await self.opened(cell)
+        client.say(Admin(1, plain.encode(["load", ["roll", "conftest:Roll"]])))
+        await cell.until(lambda: client.of(QueryReply))
+        client.say(request(1, "any", machine="roll"), request(2, "add", "a"))
+        await cell.until(lambda: client.of(Reply))
+        assert [(each.number, each.code) for each in client.of(Failed)] == [(1, "front-only")]
+        assert [each.halted for each in cell.replica(1).host.status()] == [None, None]
+
     async def test_queries_and_limits(self) -> None:
         """Every consistency answers; what a query may not, is a refusal; a time-out is brought within bounds."""
         cell = await self.started()
