@@ -188,17 +188,23 @@ class Node:
         self._snapshot_slot = self.host.slot
         return Slot(self.host.slot)
 
-    def install(self, slot: Slot, size: int, configuration: Configuration, chunks: Iterable[bytes], now: int) -> None:
-        """A snapshot fetched from a peer is durable here: become it, unless the log has passed it meanwhile.
+    def prepare(self, chunks: Iterable[bytes]) -> MachineHost:
+        """A host that is what a peer's snapshot says. It touches nothing else of the node: with much state it takes
+        long, and a driver may do it on another thread meanwhile.
 
         Raises:
-            Exception: whatever the machines say of a damaged image; the present state is then kept.
+            Exception: whatever the machines say of a damaged image.
         """
+        host = self._new_host()
+        host.restore(chunks)
+        return host
+
+    def install(self, slot: Slot, size: int, configuration: Configuration, host: MachineHost, now: int) -> None:
+        """A snapshot fetched from a peer is durable here: become the `host` prepared from it, unless the log has
+        passed it meanwhile."""
         if not self.core.expects(slot):
             self.core.abandon_snapshot()
             return
-        host = self._new_host()
-        host.restore(chunks)
         self.host = host
         self.core.installed(slot, size, configuration, now)
         self._snapshot_slot, self._snapshot_size, self._log_bytes = slot, size, 0

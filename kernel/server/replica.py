@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twisted.logger import Logger
@@ -485,20 +486,35 @@ class LiveReplica:
         self.journal.forget(floor)
 
     def snapshot_fetched(self, fetched: SnapshotFile) -> None:
+        """A peer's snapshot is on the disk: prepare a host from it beside the reactor, which goes on meanwhile."""
+
+        def prepare() -> None:
+            try:
+                chunks = self._recovered.snapshots.open(fetched.slot).chunks()
+                found: MachineHost | Exception = self.node.prepare(chunks)
+            except Exception as error:
+                found = error
+            self.reactor.callFromThread(self._prepared, fetched, found)
+
+        Thread(target=prepare, name="quorate-restore", daemon=True).start()
+
+    def _prepared(self, fetched: SnapshotFile, found: MachineHost | Exception) -> None:
+        if not self._running:
+            return
         self.turns.request()
         snapshots = self._recovered.snapshots
-        try:
-            chunks = snapshots.open(fetched.slot).chunks()
-            self.node.install(fetched.slot, fetched.size, fetched.configuration, chunks, self.clocks.monotonic())
+        if isinstance(found, MachineHost):
+            self.node.install(fetched.slot, fetched.size, fetched.configuration, found, self.clocks.monotonic())
             if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
                 garbage.sweep()  # the machines that it replaced
                 self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
-        except StopReplica as error:
-            self._give_up(str(error))
-            return
-        except ValueError as error:
-            self._log.error("the snapshot at slot {slot} is of no use: {error}", slot=fetched.slot, error=error)
+        elif isinstance(found, StopReplica):
+            self._give_up(str(found))
+        elif isinstance(found, (ValueError, StorageError)):
+            self._log.error("the snapshot at slot {slot} is of no use: {error}", slot=fetched.slot, error=found)
             self.core.abandon_snapshot()
+        else:
+            raise found
 
     def snapshot_useless(self) -> None:
         self.core.abandon_snapshot()

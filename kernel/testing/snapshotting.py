@@ -107,7 +107,8 @@ class Snapshotting:
                 found = run.snapshots.adopt(chunk.slot)
                 reader = run.snapshots.open(chunk.slot)
                 try:
-                    run.node.install(found.slot, found.size, found.configuration, reader.chunks(), self._process.now)
+                    host = run.node.prepare(reader.chunks())
+                    run.node.install(found.slot, found.size, found.configuration, host, self._process.now)
                 finally:
                     reader.close()
             except (SnapshotFailed, SnapshotMissing, OSError) as error:

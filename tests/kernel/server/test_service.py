@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, current_thread
 from typing import Any
 
 import pytest
 from quorate.kernel.cli import ask
 from quorate.kernel.client import twisted as client
+from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Refusal
+from quorate.kernel.node import Node
 from quorate.kernel.server import service
 from quorate.kernel.storage.errors import StorageError
 from quorate.kernel.wire import plain
@@ -103,6 +107,30 @@ class CellTests(TestCase):
         same = lambda: cell.replica(missing).host.digest() == cell.replica(other).host.digest()  # noqa: E731
         await cell.until(same)
         assert value(await cell.add(missing, "a")) == 1
+
+    async def test_a_fetched_snapshot_is_restored_beside_the_reactor(self) -> None:
+        """While the machines read what a peer sent, the reactor turns; here they wait until it has."""
+        turned = Event()
+        threads: list[object] = []
+        prepare = Node.prepare
+
+        def patient(node: Node, chunks: Iterable[bytes]) -> MachineHost:
+            reactor.callFromThread(reactor.callLater, 0, turned.set)  # type: ignore[attr-defined]
+            assert turned.wait(30), "the reactor stood still"
+            threads.append(current_thread())
+            return prepare(node, chunks)
+
+        self.patch(Node, "prepare", patient)
+        cell = await self.started(snapshot_log=200_000, retained_log=1)
+        missing = next(m for m in cell.running if m != cell.leader())
+        await cell.stop(missing)
+        for number in range(12):
+            await cell.fill(min(cell.running), f"k{number}", 50_000)
+        await cell.until(lambda: all(len(cell.replica(m).snapshotting._snapshots.kept) for m in cell.running))
+        cell.start(missing)
+        await cell.until(lambda: len(cell.machine(missing).log) == 12)
+        assert len(threads) == 1
+        assert current_thread() not in threads
 
     async def test_snapshots_let_the_journal_go(self) -> None:
         """After enough log a snapshot is taken by a child, and a restart begins from it."""
