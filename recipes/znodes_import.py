@@ -166,7 +166,9 @@ async def read_tree(
                 raise Unfinished(f"{path.decode(errors='replace')}: the hashes of its access control list are hidden")
             found[path] = Node(content, acl, _counted(stat, names))
             below = [path.rstrip(b"/") + b"/" + name for name in names]
-            waiting += (each for each in below if each != b"/zookeeper")
+            if path == b"/":
+                below = [each for each in below if each != b"/zookeeper"]
+            waiting += below
             total += len(below)
         progress(what, len(found), total - ephemeral)
     return found, ephemeral
