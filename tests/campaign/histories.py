@@ -29,9 +29,9 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import KazooException, SessionMovedError
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.retry import KazooRetry
+from kazoo.retry import ForceRetryError, KazooRetry
 from quorate.kernel.client import aio
 from quorate.kernel.client.errors import QuorateError, SessionEnded
 from quorate.kernel.client.live import Session
@@ -346,11 +346,20 @@ class Ground(NamedTuple):
     def begin_round(self, number: int) -> None:
         """Make the nodes of a round, then have it used. The cell must be whole."""
         for path in (f"{ROOT}/log", *(f"{ROOT}/z{number}.{each}" for each in range(KEYS))):
-            KazooRetry(max_tries=60, delay=0.1, max_delay=0.5)(self._ensure, path)
+            self._steadily(self.client.ensure_path_async, path)
         self.record.round = number
 
-    def _ensure(self, path: str) -> None:
-        _within(self.client.ensure_path_async(path))
+    def _steadily(self, ask: Callable[[str], Any], path: str) -> Any:
+        """Ask until there is an answer. A session may turn out to have moved when a late attach of an attempt to
+        connect that was given up takes effect."""
+
+        def once() -> Any:
+            try:
+                return ask(path).get(timeout=ANSWER_SECONDS)
+            except (SessionMovedError, KazooTimeoutError) as error:
+                raise ForceRetryError from error
+
+        return KazooRetry(max_tries=60, delay=0.1, max_delay=0.5)(once)
 
     def end(self) -> None:
         """Close its session."""
@@ -363,12 +372,12 @@ class Ground(NamedTuple):
         asyncio.run(_read_counters(record, endpoints))
         for key in record.keys("register"):
             operation = _begun("last", key, "get")
-            _within(client.sync_async(f"{ROOT}/{key}"))
-            found, _ = _within(client.get_async(f"{ROOT}/{key}"))
+            self._steadily(client.sync_async, f"{ROOT}/{key}")
+            found, _ = self._steadily(client.get_async, f"{ROOT}/{key}")
             end = time.monotonic_ns()
             record.add("register", operation._replace(result=int(found) if found else None, end=end), write=False)
-        _within(client.sync_async(f"{ROOT}/log"))
-        there = set(_within(client.get_children_async(f"{ROOT}/log")))
+        self._steadily(client.sync_async, f"{ROOT}/log")
+        there = set(self._steadily(client.get_children_async, f"{ROOT}/log"))
         missing = sorted(set(record.created) - there)
         return [f"{len(missing)} acknowledged nodes are gone, such as {missing[0]}"] if missing else []
 
