@@ -2,9 +2,7 @@
 
 A run has the two phases of Chandra, Griesemer and Redstone ("Paxos Made Live", PODC 2007, section 6): first *safety*,
 with faults, in which the cell may stand still but must not do anything wrong; then everything is healed and *liveness*
-is asked for, in the two senses of Kirsch and Amir ("Paxos for System Builders", 2008): L1, an update that is begun in a
-connected majority is executed; L2, what one connected member has executed the others execute, too. And every client's
-operation comes to its end.
+is asked for (:mod:`.liveness`), in the two senses of Kirsch and Amir, and in that every client's operation ends.
 
 Everything is drawn from the seed: the cell's size and times, the clients and their jobs, the kinds of fault, and every
 coin thrown on the way. The same seed gives the same run, event by event.
@@ -12,16 +10,15 @@ coin thrown on the way. The same seed gives the same run, event by event.
 
 from __future__ import annotations
 
+import enum
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from random import Random
 from typing import Final, NamedTuple
 
 from ..machine import StateMachine
 from ..node import Options as NodeOptions
-from ..paxos.ballot import MemberId
 from ..paxos.replica import Options as CoreOptions
 from ..storage.memory import Crash
 from ..wire.native import Consistency
@@ -29,21 +26,27 @@ from .clients import Asked, Client, History
 from .clock import MILLISECOND, SECOND, Clock
 from .door import FIRST_PLACE, Task, clock_of
 from .faults import Fault, Plan
-from .lifecycle import Stage
 from .linearizability import Verdict, linearizable
+from .liveness import Liveness
 from .nemesis import Nemesis
+from .violation import Violation
 from .workload import JOBS, MODELS
 from .world import Options, World, endpoint
 
 DRIFT_PPM: Final = 20_000
 LOADED_WITHIN: Final = 5 * SECOND
-L1_WITHIN: Final = 3 * SECOND
-BACKLOG_SLOTS: Final = 300
-"""What may have piled up before healing and is executed first."""
-L2_WITHIN: Final = 6 * SECOND
 BUSY_PAUSE: Final = 0.06
 BUSY_TIMEOUT: Final = 8.0
 JOBS_END_WITHIN: Final = 40 * SECOND
+
+
+class Mode(enum.Enum):
+    """What kind of cell a seed makes, and what is done to it."""
+
+    SWARM = "swarm"
+    """Everything drawn at random: sizes, times, and a subset of the kinds of fault."""
+    DEPLOYED = "deployed"
+    """Five replicas and twenty clients with the times of the defaults, and such troubles."""
 
 
 class Settings(NamedTuple):
@@ -71,6 +74,11 @@ class Settings(NamedTuple):
     drift_ppm: int = 0
     wire: bool = False
     options: Options = Options()
+
+    @classmethod
+    def of(cls, mode: Mode, seed: int) -> Settings:
+        """The settings of a seed in a mode."""
+        return cls.deployed(seed) if mode is Mode.DEPLOYED else cls.draw(seed)
 
     @classmethod
     def draw(cls, seed: int) -> Settings:
@@ -160,6 +168,8 @@ class Failed(AssertionError):
     def __init__(self, simulation: Simulation, cause: BaseException, trace_lines: int = 60) -> None:
         self.settings = simulation.settings
         self.cause = cause
+        self.promise = cause.promise if isinstance(cause, Violation) else type(cause).__name__
+        """Which one, as the checkers name it; the kind of the exception if it was none of theirs."""
         self.trace = simulation.world.trace_tail()
         frames = "".join(traceback.format_exception(cause)[-6:])
         tail = "\n".join(self.trace[-trace_lines:])
@@ -183,6 +193,7 @@ class Simulation:
         for process in self.world.processes.values():
             process.clock = self.clock(f"member {process.member}")
         self.history = History()
+        self.liveness = Liveness(self.world)
         self.clients: list[Client] = []
         self.over = False
         self.session_timeout = s.session_timeout
@@ -224,7 +235,7 @@ class Simulation:
         self.world.start()
         client = self._new_client()
         loaded = client.door.spawn(self._load(client))
-        self._run_while(lambda: not loaded.done, LOADED_WITHIN, "the machines were not loaded")
+        self.liveness.until(lambda: loaded.done, LOADED_WITHIN, "L1", "the machines are not loaded")
         for _ in range(self.settings.clients):
             self._put_to_work(self._new_client())
         self._put_to_work(client)
@@ -255,75 +266,36 @@ class Simulation:
 
     def _liveness(self) -> None:
         """No faults any more: everything must come to its end."""
-        world, schedule = self.world, self.world.schedule
+        live = self.liveness
         self.nemesis.heal()
-        healed = schedule.now
-        frontier = world.watch.frontier
-        self._run_while(lambda: world.leader() is None, L1_WITHIN, "L1: no leader serves")
-        self.recovered_in = schedule.now - healed
-        self._updates()
-        self._run_while(
-            lambda: any(
-                p.stage is Stage.RUNNING and p.intact and p.node.host.slot < frontier
-                for p in world.processes.values()
-                if world.configuration().find(p.member) is not None
-            ),
-            L2_WITHIN,
-            "L2: a connected member does not get what others have executed",
-        )
-        self._run_while(
-            lambda: self._done() < self.settings.operations, JOBS_END_WITHIN, "clients do not get their operations done"
-        )
-        self._run_while(lambda: not self.nemesis.well(), JOBS_END_WITHIN, "a lost member was not replaced")
+        self.recovered_in = live.leader()
+        live.progress()
+        live.replication()
+        enough = self.settings.operations
+        live.until(lambda: self._done() >= enough, JOBS_END_WITHIN, "completion", f"fewer than {enough} operations end")
+        live.until(self.nemesis.well, JOBS_END_WITHIN, "replacement", "a member that lost its memory is still there")
         for client in self.clients:
             client.stop()
         within = JOBS_END_WITHIN + int(8 * self.settings.pause * SECOND)  # for those that hold a lock meanwhile
-        self._run_while(lambda: not all(job.done for job in self._jobs), within, "an operation does not end")
+        live.until(lambda: all(job.done for job in self._jobs), within, "completion", "an operation does not end")
         self.over = True
-
-    def _updates(self) -> None:
-        """L1: an update begun now at any member of the connected majority is executed there."""
-        world, schedule = self.world, self.world.schedule
-        waiting: set[MemberId] = set()
-        for process in world.processes.values():
-            if process.stage is Stage.RUNNING and world.configuration().find(process.member) is not None:
-                waiting.add(process.member)
-                process.probe(partial(waiting.discard, process.member))
-        begun = schedule.now
-        options = self.settings.options
-        backlog = BACKLOG_SLOTS * (2 * options.sync + 1_000) // options.core.window
-        self._run_while(
-            lambda: bool(waiting & world.configuration().ids()),
-            L1_WITHIN + backlog,
-            f"L1: updates begun at {begun} are not executed",
-        )
 
     def _judge(self) -> None:
         """Read everything once more, compare the members, and judge what clients saw."""
         world = self.world
         reader = self._new_client()
         read = reader.door.spawn(self._read_all(reader))
-        self._run_while(lambda: not read.done, JOBS_END_WITHIN, "the last reads do not end")
+        self.liveness.until(lambda: read.done, JOBS_END_WITHIN, "completion", "the last reads do not end")
         world.schedule.run_until(world.schedule.now + SECOND)
         for client in self.clients:
             client.finish()
-        self._run_while(lambda: not self._level(), L2_WITHIN, "L2: the members do not come to the same slot")
+        self.liveness.quiet()
         for name, operations in sorted(self.history.operations.items()):
             judgement = linearizable(operations, MODELS[name])
             if judgement.verdict is Verdict.UNDECIDED:
                 world.watch.count("undecided histories")
             elif not judgement:
-                raise AssertionError(f"history of {name}: {judgement}")
-
-    def _level(self) -> bool:
-        """Whether all members that run have applied the same slots."""
-        members = self.world.configuration().ids()
-        slots = {
-            process.node.host.slot
-            for process in self.world.processes.values()
-            if process.stage is Stage.RUNNING and process.member in members
-        }
-        return len(slots) == 1
+                raise Violation("linearizable", f"history of {name}: {judgement}")
 
     async def _read_all(self, client: Client) -> None:
         for key in range(self.settings.keys):
@@ -367,15 +339,6 @@ class Simulation:
 
     def _done(self) -> int:
         return self.history.outcomes["done"]
-
-    def _run_while(self, condition: Callable[[], bool], within: int, words: str) -> None:
-        """Let time pass while `condition()` holds, which it must not for longer than `within`."""
-        schedule = self.world.schedule
-        until = schedule.now + within
-        while condition():
-            if schedule.now >= until:
-                raise AssertionError(f"{words} within {within / SECOND:g} s")
-            schedule.run_until(schedule.now + 20 * MILLISECOND)
 
     def _report(self) -> Report:
         world = self.world
