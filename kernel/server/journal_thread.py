@@ -4,10 +4,13 @@ The reactor thread appends records and asks for a write at the end of its turn. 
 under way makes up the next: the slower the disk, the larger the batches. Only when a write is durable is anybody told.
 So a disk that hangs holds up this replica's votes, never its heartbeats.
 
-Two ways lead to the disk. Mostly the bytes are handed to the operating system at once (a copy to memory) and the sync
-goes to :mod:`.datasync`. A thread does what may take long: beginning a segment, deleting old ones, settling the marks,
-every write where there is no asynchronous sync, and the writes after a sync that was slow, because then even a copy to
-memory may have to wait. A second thread fills the next segment ahead of need, in pieces.
+Three ways lead to the disk. Mostly the bytes are handed to the operating system at once (a copy to memory) and the sync
+goes to :mod:`.datasync`. A lone small batch on a disk that has been quick for a while is written and synced at once, on
+the reactor's time: waiting for 0.1 ms costs less than being woken for its end, a tenth of the time of a lone write. One
+sync that takes longer than a millisecond puts an end to that for a while. A thread does what may take long: beginning a
+segment, deleting old ones, settling the marks, every write where there is no asynchronous sync, and the writes after a
+sync that was slow, because then even a copy to memory may have to wait. A second thread fills the next segment ahead of
+need, in pieces.
 
 A write or sync that fails is the end of this replica's voting: nobody can say what is on the disk (see
 :class:`..storage.errors.JournalFailed`). A full disk is different: the same batch is tried again every second until
@@ -41,6 +44,15 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS: Final = 0.005
 """The journal is settled when it was idle for so long."""
+
+AT_ONCE: Final = 4096
+"""Bytes of a batch that may be written and synced at once."""
+
+QUICK_SECONDS: Final = 0.001
+"""A disk is quick if no sync takes longer..."""
+
+TRIALS: Final = 64
+"""... so many times in a row."""
 
 SLOW_SECONDS: Final = 0.02
 """A sync that took longer sends the next write to the thread."""
@@ -84,6 +96,7 @@ class JournalThread:
         self._sync: KernelSync | None = None
         self._began = 0.0
         self._slow = False
+        self._trials = TRIALS
         self._wake = Bell()
         self._done = Bell()
         self._job: Callable[[], Callable[[], None]] | None = None
@@ -137,7 +150,11 @@ class JournalThread:
         batch = self._journal.seal()
         if batch is not None:
             self._busy = True
-            if self._sync is None or self._slow or not self._journal.fits(batch):
+            if self._slow or not self._journal.fits(batch):
+                self._give(partial(self._write, batch))
+            elif batch.size <= AT_ONCE and not self._trials:
+                self._write_at_once(batch)
+            elif self._sync is None:
                 self._give(partial(self._write, batch))
             else:
                 self._begin(self._sync, batch)
@@ -152,6 +169,17 @@ class JournalThread:
         self.flush()
 
     # ---------------------------------------------------------------- without the thread
+
+    def _write_at_once(self, batch: Batch) -> None:
+        self._began = self._reactor.seconds()
+        try:
+            self._journal.write(batch)
+        except JournalFull:
+            self._give(partial(self._write, batch))
+        except JournalFailed as error:
+            self._report_failure(error)
+        else:
+            self._report_written(batch.upto)
 
     def _begin(self, sync: KernelSync, batch: Batch) -> None:
         try:
@@ -175,8 +203,7 @@ class JournalThread:
         except JournalFailed as error:
             self._report_failure(error)
             return
-        self._slow = self._reactor.seconds() - self._began > SLOW_SECONDS
-        self._report_durable(batch.upto)
+        self._report_written(batch.upto)
 
     # ---------------------------------------------------------------- the reactor's side
 
@@ -201,17 +228,16 @@ class JournalThread:
         self._began = self._reactor.seconds()
         self._wake.ring()
 
-    def _report_durable(self, upto: int) -> None:
+    def _report_written(self, upto: int) -> None:
+        took = self._reactor.seconds() - self._began
+        self._slow = took > SLOW_SECONDS
+        self._trials = TRIALS if took > QUICK_SECONDS else max(0, self._trials - 1)
         self._busy = False
         self._unsettled = True
         if self._settling is None:
             self._settling = self._reactor.callLater(SETTLE_SECONDS, self._settle)
         self._written.durable(upto)
         self.flush()
-
-    def _report_written(self, upto: int) -> None:
-        self._slow = self._reactor.seconds() - self._began > SLOW_SECONDS
-        self._report_durable(upto)
 
     def _report_idle(self) -> None:
         self._busy = False

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
+from select import EPOLLIN, EPOLLOUT
 from typing import Any, Final
 
 from twisted.internet.epollreactor import EPollReactor
@@ -65,10 +66,16 @@ class TurnReactor(EPollReactor):
                 return
             raise
         selectables: dict[int, Any] = self._selectables
+        reads, writes = self._reads, self._writes
         serve = self._doReadOrWrite
         for descriptor, event in events:
+            # A descriptor may have been closed since the question, and its number be somebody else's by now.
+            if event & EPOLLIN and descriptor not in reads:
+                event &= ~EPOLLIN
+            if event & EPOLLOUT and descriptor not in writes:
+                event &= ~EPOLLOUT
             selectable = selectables.get(descriptor)
-            if selectable is not None:
+            if event and selectable is not None:
                 serve(selectable, descriptor, event)  # type: ignore[no-untyped-call]
 
     doIteration = doPoll

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
+from quorate.kernel.paxos.messages import Kind, Value
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
-from quorate.kernel.paxos.ready import Promised
+from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from quorate.kernel.server import journal_thread
 from quorate.kernel.server.datasync import KernelSync, kernel_syncs
 from quorate.kernel.server.journal_thread import JournalThread
 from quorate.kernel.storage.files import RealFile, RealFileSystem
+from quorate.kernel.storage.journal import Batch
 from quorate.kernel.storage.recovery import Recovered, recover
 from twisted.internet.testing import MemoryReactorClock
 
@@ -223,3 +225,49 @@ def test_what_comes_after_the_stop_is_not_written(bench: Bench) -> None:
     bench.thread.forget(Slot(1))
     bench.thread.flush()
     assert bench.told.said == []
+
+
+def test_lone_writes_are_made_at_once_on_a_quick_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many quick writes a small one is durable when the flush returns; a large one is not waited for; one that
+    takes long puts an end to it."""
+    said, journal = bench.told.said, bench.recovered.journal
+    for count in range(1, journal_thread.TRIALS + 1):
+        bench.promise()
+        bench.thread.flush()
+        assert len(bench.hear(count)) == count
+    last = bench.promise()
+    bench.thread.flush()
+    assert said[-1] == ("durable", last)
+    bench.thread.append([AcceptedValue(Ballot(100, MemberId(1)), Slot(1), Value(Kind.COMMANDS, bytes(5000)))])
+    bench.thread.flush()
+    assert said[-1] == ("durable", last)
+    count = len(bench.hear(len(said) + 1))
+    real = journal.write
+
+    def slow(batch: Batch) -> None:
+        real(batch)
+        bench.reactor.rightNow += 2 * journal_thread.QUICK_SECONDS
+
+    monkeypatch.setattr(journal, "write", slow)
+    bench._round = 100
+    bench.promise()
+    bench.thread.flush()
+    assert len(said) == count + 1
+    bench.promise()
+    bench.thread.flush()
+    assert len(said) == count + 1
+    bench.hear(count + 2)
+
+
+def test_a_write_at_once_that_fails_is_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported like any other failure, and nothing is written after it."""
+    monkeypatch.setattr(bench.thread, "_trials", 0)
+    monkeypatch.setattr(RealFile, "datasync", lambda self: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    bench.promise()
+    bench.thread.flush()
+    ((what, words),) = bench.told.said
+    assert what == "failed"
+    assert "broken" in words
+    bench.promise()
+    bench.thread.flush()
+    assert len(bench.told.said) == 1

@@ -137,6 +137,56 @@ def test_twist_knows_it() -> None:
     assert '"quorate"' in reactors
 
 
+def test_what_happened_to_a_closed_descriptor_is_not_told_its_heir(reactor: TurnReactor) -> None:
+    """One that is closed while events are handed out, and whose number a writer gets, brings that no arrival."""
+    steps: list[str] = []
+    heir, heirs_peer = socket.socketpair()
+    (first, one), (second, other) = socket.socketpair(), socket.socketpair()
+
+    class Writer:
+        """Waits to write."""
+
+        def fileno(self) -> int:
+            return number
+
+        def logPrefix(self) -> str:
+            return "writer"
+
+        def doWrite(self) -> None:
+            steps.append("written")
+
+        def connectionLost(self, reason: object) -> None:
+            steps.append("lost")
+
+    class Closer(Reader):
+        """Puts a writer in the other's place."""
+
+        def doRead(self) -> None:
+            super().doRead()
+            if number in reactor._selectables and reactor._selectables[number] is victim:
+                reactor.removeReader(victim)
+                os.dup2(heir.fileno(), number)
+                reactor.addWriter(writer)
+
+    number = second.fileno()
+    victim, writer = Reader(second, steps), Writer()
+    closer = Closer(first, steps)
+    try:
+        reactor.addReader(closer)
+        reactor.addReader(victim)
+        one.send(b"x")
+        other.send(b"y")
+        reactor.doIteration(0)
+        assert steps in (["x"], ["y", "x"])
+        reactor.doIteration(0)
+        assert steps[-1] == "written"
+    finally:
+        reactor.removeReader(closer)
+        reactor.removeWriter(writer)
+        for sock in (heir, heirs_peer, first, one, second, other):
+            sock.close()
+
+
 def test_a_signal_during_the_wait_is_no_error(reactor: TurnReactor, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted wait is waited again; any other failure of it is raised."""
 
