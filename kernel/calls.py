@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakMethod
 from zlib import crc32
 
 import msgspec
@@ -101,7 +102,7 @@ class Calls:
         self._catalog = catalog
         self._own = own
         self._random = random
-        self._good = good
+        self._good: Final = WeakMethod(good)  # the host has this object: a cycle would outlive it, as nobody looks
         self._until = until
         self._effects = SystemEffects()
         self._pending: deque[tuple[Loaded, Hook]] = deque()
@@ -296,8 +297,8 @@ class Calls:
 
     def place(self, loaded: Loaded) -> None:
         """Put a loaded machine where it can be called."""
-        seed = f"{self._cell.hex()}/{loaded.number}/"
-        loaded.random = lambda index: self._random(f"{seed}{index}")
+        seed, random = f"{self._cell.hex()}/{loaded.number}/", self._random
+        loaded.random = lambda index: random(f"{seed}{index}")
         self.machines[loaded.number] = loaded
 
     def _unload(self, loaded: Loaded) -> None:
@@ -336,7 +337,9 @@ class Calls:
         """Have `hooks` called, and what the machine missed while it was halted."""
         halt = loaded.halt
         if halt is not None:
-            loaded.become(self._good(loaded, halt))
+            good = self._good()
+            assert good is not None, "calls without their host"
+            loaded.become(good(loaded, halt))
             loaded.halt = None
             hooks += halt.missed.values()
             self._note(loaded, "resumed")

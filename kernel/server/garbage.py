@@ -6,7 +6,7 @@ turn ends, by reference count alone. The collector's older generations would wal
 set aside for good (:func:`gc.freeze`, which costs nothing), and no older generation is ever looked at.
 
 The price: a reference cycle that outlives one look is never freed. So nothing that comes and goes may end in a cycle
-(the tests hold the doors to that), and whoever drops state at large calls :func:`sweep`.
+(the tests hold the doors and the machines' host to that); what does, :func:`sweep` finds.
 """
 
 from __future__ import annotations

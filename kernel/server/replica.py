@@ -45,7 +45,6 @@ from ..system.plugins import Plugins
 from ..system.session import SessionEvent
 from ..wire.batch import pack_request
 from ..wire.formats import PEER_VERSION, Greeting, TurnedAway
-from . import garbage
 from .config import ReplicaConfig
 from .front import FrontObserver
 from .handle import FrontStream
@@ -506,7 +505,6 @@ class LiveReplica:
         if isinstance(found, MachineHost):
             self.node.install(fetched.slot, fetched.size, fetched.configuration, found, self.clocks.monotonic())
             if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
-                garbage.sweep()  # the machines that it replaced
                 self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
         elif isinstance(found, StopReplica):
             self._give_up(str(found))

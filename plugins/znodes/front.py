@@ -33,7 +33,7 @@ from .machine import ZnodesMachine
 from .protocol import INT_MAX
 from .sasl import Exchange
 from .settings import Settings
-from .tree import Tree
+from .tree import Node, Tree
 from .watches import Watches
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE: Final = 128 << 10
 """Bytes of writes after which a chunk is submitted before the turn ends."""
+
+DISCARDED: Final = 5000
+"""Nodes of a replaced tree that are freed in one turn, and how long the next waits."""
+DISCARD_SECONDS: Final = 0.002
 
 GREETING_SECONDS: Final = 10.0
 """How long a connection may stay silent before its connect request."""
@@ -358,8 +362,17 @@ class ZooKeeperFront(Service):
         """A snapshot replaced the machine."""
         self._generation += 1
         self.drop_all()
+        self._discard(self.machine.tree.nodes)
         self.machine = self._adopt()
         self._watch(len(self.watches.held) > 0)
+
+    def _discard(self, nodes: dict[bytes, Node]) -> None:
+        """Free the nodes of a tree that nobody needs any more: some a turn, as freeing a million at once would stop
+        the replica for half a second."""
+        for _ in range(min(len(nodes), DISCARDED)):
+            nodes.popitem()
+        if nodes:
+            self.reactor.callLater(DISCARD_SECONDS, self._discard, nodes)
 
     def serving_changed(self, serving: bool) -> None:
         """A leader was lost or found. Who was only let read comes again, for more."""

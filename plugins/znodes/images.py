@@ -103,7 +103,13 @@ def read(pieces: Iterable[bytes]) -> Tree:
             if length < 1 or extent < -1 or at > len(piece):
                 raise ValueError("damaged image of a tree")
             node = Node(path, value, lists[number], owner, czxid, ctime)
-            node.mzxid, node.pzxid, node.mtime = mzxid, pzxid, mtime
+            # Most nodes were never changed: equal numbers are kept once, as in a node that was just created.
+            if mzxid != czxid:
+                node.mzxid = mzxid
+            if pzxid != czxid:
+                node.pzxid = mzxid if pzxid == mzxid else pzxid
+            if mtime != ctime:
+                node.mtime = mtime
             node.version, node.creates, node.aversion = version, creates, aversion
             tree.adopt(path, node)
     tree.nodes[b""] = tree.nodes[b"/"]

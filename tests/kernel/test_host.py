@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,6 +35,22 @@ ADD = pack_request("add", ["k"])
 def driver() -> Driver:
     """A founded host with both machines loaded."""
     return Driver()
+
+
+def test_a_host_that_is_replaced_leaves_nothing(driver: Driver) -> None:
+    """With the last reference to it go its machines, halted ones too: no cycle waits for a collector that does not
+    look."""
+    gc.disable()
+    try:
+        driver.apply(driver.chunk("scrap", pack_request("fail", [])))
+        fresh = driver.new_host()
+        fresh.restore(driver.host.snapshot())
+        driver.host.imaged(driver.host.slot, lambda: [])
+        gone = [weakref.ref(driver.host), *(weakref.ref(driver.host.machine(name)) for name in ("sessions", "tape"))]
+        driver.host = fresh
+        assert [each() for each in gone] == [None] * 3
+    finally:
+        gc.enable()
 
 
 # ---------------------------------------------------------------- batches and streams

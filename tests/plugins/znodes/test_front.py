@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
 from quorate.kernel.server.front import Opened
+from quorate.plugins.znodes import front as front_module
 from quorate.plugins.znodes.front import GREETING_SECONDS, ZooKeeperFront
 from quorate.plugins.znodes.machine import ZnodesMachine
 from quorate.plugins.znodes.protocol import Op, Xid
@@ -133,6 +134,27 @@ def test_replaced_machine() -> None:
     room.turn()
     assert len(again.heard()) == 4
     assert fresh.observer is None
+
+
+def test_a_replaced_tree_goes_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its nodes are freed some a turn, and the new one is served meanwhile."""
+    monkeypatch.setattr(front_module, "DISCARDED", 3)
+    room = Room()
+    seat, front = room.seat(), room.fronts[0]
+    old = seat.tree_machine.tree.nodes
+    for number in range(4):
+        room.talk().call(Op.CREATE, create(b"/n%d" % number))
+    fresh = ZnodesMachine()
+    fresh.restore_chunks(seat.tree_machine.snapshot_chunks(), 1)
+    seat.tree_machine = fresh
+    assert len(old) == 9
+    front.restored()
+    assert len(old) == 6
+    room.clock.advance(front_module.DISCARD_SECONDS)
+    assert len(old) == 3
+    assert len(front.tree.nodes) == 9
+    room.clock.advance(front_module.DISCARD_SECONDS)
+    assert not old
 
 
 def test_lost_answers_end_the_connections_they_were_for() -> None:
