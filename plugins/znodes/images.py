@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Final
 
 from .acl import OPEN
-from .tree import Node, Tree
+from .tree import Node, Tree, content_of, family_of
 
 PIECE: Final = 256 * 1024
 """Bytes after which a piece is closed."""
@@ -103,14 +103,13 @@ def read(pieces: Iterable[bytes]) -> Tree:
             if length < 1 or extent < -1 or at > len(piece):
                 raise ValueError("damaged image of a tree")
             node = Node(path, value, lists[number], owner, czxid, ctime)
-            # Most nodes were never changed: equal numbers are kept once, as in a node that was just created.
-            if mzxid != czxid:
-                node.mzxid = mzxid
-            if pzxid != czxid:
-                node.pzxid = mzxid if pzxid == mzxid else pzxid
-            if mtime != ctime:
-                node.mtime = mtime
-            node.version, node.creates, node.aversion = version, creates, aversion
+            # Most nodes were never changed: what a fresh one has, equal numbers kept once included, need not be made.
+            if mzxid != czxid or mtime != ctime or version:
+                node.mzxid, node.mtime, node.version = mzxid, mtime, version
+                node.content = content_of(node)
+            if pzxid != czxid or creates or aversion or number:
+                node.pzxid, node.creates, node.aversion = pzxid, creates, aversion
+                node.family = family_of(node)
             tree.adopt(path, node)
     tree.nodes[b""] = tree.nodes[b"/"]
     return tree

@@ -161,14 +161,13 @@ class Tree:
             node = Node(path, b"", acl, 0, 0, 0)
             if path == paths.CONFIG:
                 node.aversion = -1
+                node.family = family_of(node)
             self.adopt(path, node)
         self.nodes[b""] = self.nodes[paths.ROOT]
 
     def adopt(self, path: bytes, node: Node) -> None:
-        """Put a node with all its attributes in place, below a parent that is there: for the first nodes and for
-        snapshots."""
-        node.content = content_of(node)
-        node.family = family_of(node)
+        """Put a node with all its attributes and hashes in place, below a parent that is there: for the first nodes
+        and for snapshots."""
         self.nodes[path] = node
         if path != paths.ROOT:
             head, _, name = path.rpartition(b"/")
@@ -177,8 +176,10 @@ class Tree:
                 above.children = {}
             above.children[name] = None
         self.sum += node.content + node.family
-        self.size += len(node.value or b"")
-        self._index(path, node.owner)
+        if node.value:
+            self.size += len(node.value)
+        if node.owner:
+            self._index(path, node.owner)
         if path.startswith(quotas.BELOW):
             self._limit(path, True)
 
