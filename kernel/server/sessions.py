@@ -75,8 +75,9 @@ class Sessions:
         attached: OnOpened,
         unknown: Callable[[], None] | None = None,
     ) -> None:
-        """Move a session here. None: it ended, or never was, or this is not its password, or there is no quorum.
-        Whoever wants to tell the last from the others gives `unknown`, which is then called instead."""
+        """Move a session here. None: it ended, or never was, or this is not its password, or there is no quorum, or it
+        has moved on meanwhile. Whoever wants to tell the first three from the others gives `unknown`, which is then
+        called instead."""
         known = self._replica.host.sessions.get(session)
         once = _Once(self._replica.reactor, known.timeout_ms if known is not None else _PATIENCE_MS, attached)
         origin = self._replica.origin
@@ -89,11 +90,12 @@ class Sessions:
                 once.call(None)
 
         def answered(reply: object) -> None:
-            opened = self._opened(session) if type(value_of(reply)) is int else None
-            if opened is None:
+            if type(value_of(reply)) is not int:
                 no()
-            else:
-                once.call(opened)
+                return
+            # The batch that moved it here may have moved it on, or ended it: nobody would tell this connection.
+            found = self._replica.host.sessions.get(session)
+            once.call(self._opened(session) if found is not None and found.owner == origin else None)
 
         def check() -> None:
             if not self._proves(session, password):

@@ -16,10 +16,12 @@ from quorate.kernel.machine import Refusal
 from quorate.kernel.node import Node
 from quorate.kernel.server import service
 from quorate.kernel.storage.errors import StorageError
+from quorate.kernel.system import SESSIONS
 from quorate.kernel.wire import plain
 from quorate.kernel.wire.native import Consistency
 from twisted.application.service import Service
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -252,6 +254,25 @@ class CellTests(TestCase):
         assert await session.call("ledger", "add", "a") == 2
         assert session.member != first
         assert [await session.call("ledger", "add", "a") for _ in range(5)] == [3, 4, 5, 6, 7]
+
+    async def test_a_session_that_moves_on_in_the_same_batch_is_not_taken(self) -> None:
+        """Two members that a client tried get it one after the other: the first must not believe that it has it."""
+        cell = await self.started(size=1)
+        replica = cell.replica(1)
+        opening: Deferred[Any] = Deferred()
+        replica.sessions.open(5000, "native", opening.callback)
+        opened = await opening
+        for moves_on in (True, False):
+            attaching: Deferred[Any] = Deferred()
+            unknown: list[bool] = []
+            replica.sessions.attach(
+                opened.session, opened.password, attaching.callback, lambda unknown=unknown: unknown.append(True)
+            )
+            if moves_on:
+                replica.command(SESSIONS, "attach", [opened.session, 2, 1], lambda _: None)
+            assert (await attaching is None) is moves_on
+            assert not unknown
+            await cell.until(lambda moves_on=moves_on: (opened.session in replica.sessions.here) is not moves_on)
 
     async def test_sessions_expire_when_nobody_renews_them(self) -> None:
         """A client that vanishes is expired after its time-out, one that closes is not counted as expired."""
