@@ -1,6 +1,7 @@
 """Faults on a cell of real processes under load, one after the other, for a given time.
 
     python tests/campaign/campaign.py --minutes 10 [--replicas 3] [--seed 1] [--only kill,wiped] [--directory DIR]
+        [--partitions]
 
 One line of JSON for each fault, a summary at the end; exit status 1 if anything was violated. A seed decides which
 faults come, whom they strike and how long they last; what happens then is up to the computer.
@@ -32,6 +33,7 @@ from typing import Any, Final
 
 from histories import Clients, Ground, Record, connected
 from menu import Fault, Scene, menu
+from networks import Network, enter, missing, network
 from real_cell import TIMING, RealCell, wait_until
 
 RECOVERY_MS: Final = 2 * (TIMING.lease_ms + TIMING.campaign_spread_ms) + TIMING.lease_ms
@@ -43,13 +45,15 @@ FAULTS_PER_CELL: Final = 25
 class Episode:
     """One cell from its founding to the last judgement."""
 
-    def __init__(self, directory: Path, replicas: int, random: Random, tell: Any) -> None:
+    def __init__(
+        self, directory: Path, replicas: int, random: Random, tell: Any, network: Network | None = None
+    ) -> None:
         self.random = random
         self.tell = tell
         self.violations: list[str] = []
         self.lines: list[dict[str, Any]] = []
         self.record = Record()
-        self.cell = RealCell(directory, replicas)
+        self.cell = RealCell(directory, replicas, network=network)
         self.over = False
         """The cell lost a replica for good."""
 
@@ -166,13 +170,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", help="names of faults, separated by commas")
     parser.add_argument("--directory", type=Path, help="where the cells get a folder, kept if something is wrong")
+    parser.add_argument("--partitions", action="store_true", help="also cut networks; needs namespaces, so mostly root")
     options = parser.parse_args()
+    if options.partitions:
+        why = missing()
+        if why:
+            parser.exit(0, f"skipped: {why}\n")
+        enter()
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)
-    faults = menu()
+    faults = menu(options.partitions)
     if options.only:
         faults = [each for each in faults if each.__name__ in options.only.split(",")]
         if not faults:
-            parser.error("there are: " + ", ".join(sorted({each.__name__ for each in menu()})))
+            parser.error("there are: " + ", ".join(sorted({each.__name__ for each in menu(True)})))
     random = Random(options.seed)
     chosen = endless(faults, random)
     place = Path(tempfile.mkdtemp(prefix="quorate-campaign-", dir=options.directory))
@@ -182,17 +192,22 @@ def main() -> int:
     lines: list[dict[str, Any]] = []
     violations: list[str] = []
     cells = 0
-    while time.monotonic() < until:
-        cells += 1
-        directory = place / f"cell-{cells}"
-        episode = Episode(directory, options.replicas, random, lambda line: print(json.dumps(line), flush=True))
-        episode.run(chosen, until)
-        lines += episode.lines
-        violations += episode.violations
-        if not episode.violations:
-            shutil.rmtree(directory)
+    with network(options.replicas) if options.partitions else contextlib.nullcontext() as net:
+        while time.monotonic() < until:
+            cells += 1
+            directory = place / f"cell-{cells}"
+            episode = Episode(directory, options.replicas, random, _print, net)
+            episode.run(chosen, until)
+            lines += episode.lines
+            violations += episode.violations
+            if not episode.violations:
+                shutil.rmtree(directory)
     print(json.dumps(summary(lines, violations, cells, (time.monotonic() - began) / 60), indent=2))
     return 1 if violations else 0
+
+
+def _print(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -470,6 +470,98 @@ def out_of_descriptors(scene: Scene) -> None:
     _after_room(scene, [victim])
 
 
+# ---------------------------------------------------------------- the network
+
+
+def _apart(scene: Scene, pairs: set[tuple[int, int]], least: float = 1.5 * LEASE, most: float = 4.0) -> None:
+    """Cut these directions for a while."""
+    network = scene.cell.network
+    assert network is not None
+    network.cut(pairs)
+    scene.words.append(" ".join(f"{one}>{other}" for one, other in sorted(pairs)))
+    scene.hold(least, most)
+    network.heal()
+    scene.healed()
+
+
+def _between(some: set[int], others: set[int]) -> set[tuple[int, int]]:
+    return {(a, b) for a in some for b in others if a != b}
+
+
+def _all(scene: Scene) -> set[int]:
+    return set(range(len(scene.cell.replicas)))
+
+
+def isolated(scene: Scene) -> None:
+    """One replica, or a minority, is cut off from the others."""
+    first = scene.one().index
+    count = scene.random.randrange(1, len(scene.cell.replicas) // 2 + 1)
+    some = {first, *scene.random.sample(sorted(_all(scene) - {first}), count - 1)}
+    others = _all(scene) - some
+    _apart(scene, _between(some, others) | _between(others, some))
+
+
+def one_way(scene: Scene) -> None:
+    """A replica hears and is not heard, or the other way round."""
+    first = {scene.one().index}
+    others = _all(scene) - first
+    _apart(scene, scene.random.choice((_between(first, others), _between(others, first))))
+
+
+def one_pair(scene: Scene) -> None:
+    """Two replicas do not reach each other, and both reach the rest."""
+    first = scene.one().index
+    other = scene.random.choice(sorted(_all(scene) - {first}))
+    _apart(scene, {(first, other), (other, first)})
+
+
+def only_one_sees_all(scene: Scene) -> None:
+    """All links are cut but those of one replica: nobody else has a quorum."""
+    hub = scene.one().index
+    rest = _all(scene) - {hub}
+    _apart(scene, _between(rest, rest))
+
+
+def nobody_sees_anybody(scene: Scene) -> None:
+    """All links are cut."""
+    _apart(scene, _between(_all(scene), _all(scene)))
+
+
+def random_cuts(scene: Scene) -> None:
+    """Each direction is cut or not, anew every now and then."""
+    network = scene.cell.network
+    assert network is not None
+    for _ in range(scene.random.randrange(2, 6)):
+        network.cut({pair for pair in _between(_all(scene), _all(scene)) if scene.random.random() < 0.4})
+        scene.hold(0.1, 1.5)
+        network.heal()
+        scene.hold(0.0, 0.5)
+    scene.healed()
+
+
+def cut_and_kill(scene: Scene) -> None:
+    """The leader is cut off, another is killed, and the leader comes back before it."""
+    network = scene.cell.network
+    assert network is not None
+    victim = scene.one()
+    other = scene.random.choice([each for each in scene.cell.replicas if each is not victim])
+    network.cut(_between({victim.index}, _all(scene)) | _between(_all(scene), {victim.index}))
+    scene.hold(0.0, 2.0)
+    other.kill()
+    scene.hold(0.0, 1.0)
+    network.heal()
+    scene.back(other)
+
+
+NETWORKS: Final[tuple[Fault, ...]] = (
+    isolated,
+    one_way,
+    one_pair,
+    only_one_sees_all,
+    nobody_sees_anybody,
+    random_cuts,
+    cut_and_kill,
+)
 PROCESSES: Final[tuple[Fault, ...]] = (kill, stop, pause, stutter, cascade, out_of_descriptors)
 DISKS: Final[tuple[Fault, ...]] = (
     crash_at_sync,
@@ -495,8 +587,9 @@ DIRECTORIES: Final[tuple[Fault, ...]] = (
 )
 
 
-def menu() -> list[Fault]:
-    """Every fault that can be had here; what needs a C compiler is left out where there is none."""
+def menu(partitions: bool = False) -> list[Fault]:
+    """Every fault that can be had here; what needs a C compiler is left out where there is none, and partitions where
+    the replicas have no networks of their own."""
     needs_shim = set(DISKS) - {file_size_limit}
-    found = [*PROCESSES, *DISKS, *DIRECTORIES]
+    found = [*PROCESSES, *DISKS, *DIRECTORIES, *(NETWORKS if partitions else ())]
     return found if library() is not None else [each for each in found if each not in needs_shim]

@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from disk_shim import Disk
+from networks import Network
 from quorate.kernel.cli import ask, local
 from quorate.kernel.server.config import Limits, Timing
 
@@ -41,8 +42,7 @@ class Replica:
         self.disk = Disk(cell.directory / f"replica-{index}.orders", self.directory)
         self.client = f"tcp:{cell.hosts[index]}:{cell.port + 20 + index}"
         self.zookeeper = f"{cell.hosts[index]}:{cell.port + index}"
-        self.prefix: Sequence[str] = ()
-        """Words before the command, to run it in another place."""
+        self._prefix = [] if cell.network is None else cell.network.prefix(index)
         self.lost = False
         """It never votes again under this id."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,7 +67,7 @@ class Replica:
             self.gone()
         self.disk.clear()
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
-        words = [*self.prefix, sys.executable, "-P", "-m", "quorate.kernel.cli", "replica", "--supervised"]
+        words = [*self._prefix, sys.executable, "-P", "-m", "quorate.kernel.cli", "replica", "--supervised"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*words, "--config", str(self.config)],
@@ -157,21 +157,23 @@ class Replica:
 
 
 class RealCell:
-    """`replicas` members in `directory`; not running before :meth:`start`. `hosts`: their addresses, one for each."""
+    """`replicas` members in `directory`; not running before :meth:`start`. `network`: where they live, if each has a
+    place of its own."""
 
     def __init__(
         self,
         directory: Path,
         replicas: int = 3,
         *,
-        hosts: Sequence[str] = (),
+        network: Network | None = None,
         limits: Limits = LIMITS,
         name: str = "campaign",
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.name = name
-        self.hosts = list(hosts) or [_HOST] * replicas
+        self.network = network
+        self.hosts = [_HOST] * replicas if network is None else network.hosts
         self.port = local.free_base(replicas)
         self.replicas = [Replica(self, index) for index in range(replicas)]
         for each in self.replicas:
