@@ -40,7 +40,7 @@ class Applied(NamedTuple):
     `answers` is for this replica's own chunks and `events` for the sessions attached to it, as of their moment.
     `attached`: sessions opened or attached, to whatever replica; `moves` says more of it. `ended`: sessions, and
     whether they expired. `changed`: whether the set of machines, a version or a halt changed; `changes` says more of
-    it.
+    it. `wishes`: changes of membership that whoever leads is to propose.
     """
 
     answers: Sequence[Answer] = ()
@@ -50,6 +50,7 @@ class Applied(NamedTuple):
     changed: bool = False
     moves: Sequence[Move] = ()
     changes: Sequence[Change] = ()
+    wishes: Sequence[bytes] = ()
 
 
 NOTHING = Applied()

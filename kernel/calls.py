@@ -98,6 +98,8 @@ class Calls:
         self.ended: list[tuple[SessionId, bool]] = []
         self.moves: list[Move] = []
         self.changes: list[Change] = []
+        self.wishes: list[bytes] = []
+        """Changes of membership that whoever leads is to propose."""
         self._cell = cell
         self._catalog = catalog
         self._own = own
@@ -284,6 +286,8 @@ class Calls:
             self._unload(ask.loaded)
         elif isinstance(ask, asks.Upgrade):
             self._upgrade(ask.loaded, ask.version)
+        elif isinstance(ask, asks.Reconfigure):
+            self.wishes.append(ask.change)
         else:
             self._skip(ask.loaded)
 

@@ -160,11 +160,12 @@ class MachineHost:
         events = calls.events
         if events:
             calls.events = []
-        if not (calls.ended or calls.moves or calls.changes):
+        if not (calls.ended or calls.moves or calls.changes or calls.wishes):
             return Applied(answers, events) if events else Applied(answers)
-        ended, moves, changes = calls.ended, calls.moves, calls.changes
-        calls.ended, calls.moves, calls.changes = [], [], []
-        return Applied(answers, events, ended, [move.session for move in moves], bool(changes), moves, changes)
+        ended, moves, changes, wishes = calls.ended, calls.moves, calls.changes, calls.wishes
+        calls.ended, calls.moves, calls.changes, calls.wishes = [], [], [], []
+        attached = [move.session for move in moves]
+        return Applied(answers, events, ended, attached, bool(changes), moves, changes, wishes)
 
     def _apply_chunks(self, payload: bytes, offset: int) -> list[Answer]:
         """Apply a batch's chunks, those which come next in their streams; the answers to our own."""

@@ -15,6 +15,7 @@ Everything that arrived in one turn leaves together: one batch, one journal writ
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
@@ -26,12 +27,12 @@ from .host import Applied, MachineHost
 from .machine import Origin, Plain, SessionId
 from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew, Renewed
 from .paxos.ballot import Ballot, MemberId, Slot
-from .paxos.configuration import reconfigured
+from .paxos.configuration import decode_change, reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
 from .paxos.options import NEVER, SLOT_COST
-from .paxos.quorum import Configuration, Role
+from .paxos.quorum import Configuration, InvalidChange, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send
-from .paxos.replica import Replica
+from .paxos.replica import NotLeader, Replica
 from .renewals import Overdue, Renewals
 from .reports import PATIENCE, Reports
 from .system import DIGESTS, PLUGINS, SESSIONS, TIMERS
@@ -434,6 +435,9 @@ class Node:
                     self._watch_sessions(applied)
                     if applied.changed:
                         self._set_gates()
+                    for wish in applied.wishes:
+                        with contextlib.suppress(NotLeader, InvalidChange):  # who wished it will see that it is not so
+                            self.core.reconfigure(decode_change(wish), now)
                 self._observer.applied(applied)
             elif value.kind is Kind.CONFIGURATION:
                 configuration = reconfigured(self.host.configuration, value.payload, slot)

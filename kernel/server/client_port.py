@@ -206,6 +206,9 @@ class ClientPort:
     def serving_changed(self, serving: bool) -> None:
         """Clients learn it from their requests."""
 
+    def reconfigured(self) -> None:
+        """Clients ask for it."""
+
     def machines_changed(self) -> None:
         """Nothing is kept of machines here."""
 

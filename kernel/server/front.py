@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from twisted.application.service import IService
 
 from ..machine import Origin, SessionId, StateMachine
+from ..paxos.quorum import Change, Configuration
 
 
 class Opened(NamedTuple):
@@ -75,6 +76,13 @@ class Replica(Protocol):
     def members(self) -> Mapping[int, str]:
         """Member id -> address of this face's door, for those that have one."""
 
+    def configuration(self) -> Configuration:
+        """Who is in the cell, as far as is applied here."""
+
+    def change_membership(self, number: int, change: Change) -> None:
+        """Have the leader propose a change, if configuration `number` is still in force. That it took effect shows in
+        ``reconfigured``; it must be repeated while it does not."""
+
     def facts(self) -> Mapping[str, str | int]:
         """What monitoring words report: member, role, ballot, applied, sessions, followers, synced_followers, version
         ..."""
@@ -99,6 +107,9 @@ class FrontObserver(Protocol):
         """A snapshot replaced the machines: fetch ``machine(name)`` again and recheck every watch."""
 
     def serving_changed(self, serving: bool) -> None: ...
+
+    def reconfigured(self) -> None:
+        """Another configuration is in force."""
 
 
 class FrontMaker(Protocol):

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ..machine import SessionId, StateMachine
+from ..paxos.configuration import encode_change
+from ..paxos.quorum import Change, Configuration
+from ..system import MEMBERSHIP
 from .front import FrontObserver, Opened
 
 if TYPE_CHECKING:
@@ -86,6 +89,12 @@ class FrontHandle:
 
     def members(self) -> Mapping[int, str]:
         return self._replica.doors(self._face)
+
+    def configuration(self) -> Configuration:
+        return self._replica.host.configuration
+
+    def change_membership(self, number: int, change: Change) -> None:
+        self._replica.command(MEMBERSHIP, "change", [number, encode_change(change)], lambda _: None)
 
     def facts(self) -> Mapping[str, str | int]:
         return self._replica.facts(self._face)

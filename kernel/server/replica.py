@@ -371,6 +371,8 @@ class LiveReplica:
     def _reconfigured(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self.peers.configure(configuration)
+        for observer in self.observers:
+            observer.reconfigured()
         if self.core.status is Status.RETIRED:
             self._log.warn("this member may not vote: it was removed from the cell")
 

@@ -124,7 +124,13 @@ class Skip(NamedTuple):
     loaded: Loaded
 
 
-Ask = Attached | Ended | Fire | Load | Unload | Upgrade | Skip
+class Reconfigure(NamedTuple):
+    """Ask: have whoever leads propose a change of membership, as :mod:`..paxos.configuration` writes it."""
+
+    change: bytes
+
+
+Ask = Attached | Ended | Fire | Load | Unload | Upgrade | Skip | Reconfigure
 
 
 class SystemEffects(Effects):

@@ -2,16 +2,19 @@
 
 Changes of membership are values of their own in the log (:class:`~..paxos.quorum.Change`), because quorums depend on
 them; the host tells this machine when one took effect. It is here so that membership is in every snapshot and can be
-asked for like anything else.
+asked for like anything else. It is also the way by which any replica has the leader begin a change: whoever leads when
+the wish is applied proposes it, once; if it dies before, nothing happens, and the wish is to be repeated.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from ..machine import Plain, StateMachine, query
+from ..machine import Plain, Refusal, StateMachine, command, query
 from ..paxos.ballot import MemberId, Slot
-from ..paxos.quorum import Configuration, Member, Role
+from ..paxos.configuration import MalformedChange, decode_change
+from ..paxos.quorum import Configuration, InvalidChange, Member, Role, changed
+from .asks import Reconfigure, SystemCommit
 
 NOBODY: Final = Configuration(Slot(0), ())
 
@@ -24,6 +27,18 @@ class Membership(StateMachine):
 
     def __init__(self) -> None:
         self.configuration = NOBODY
+
+    @command
+    def change(self, commit: SystemCommit, number: int, change: bytes) -> None:
+        """Have the leader propose a change, if configuration `number` is still in force. That it was proposed does not
+        mean that it takes effect: a later configuration shows it."""
+        if number != self.configuration.number:
+            raise Refusal("membership-moved", f"configuration {self.configuration.number} is in force by now")
+        try:
+            changed(self.configuration, decode_change(change), self.configuration.number)
+        except (MalformedChange, InvalidChange) as error:
+            raise Refusal("bad-change", str(error)) from None
+        commit.ask(Reconfigure(change))
 
     @query
     def members(self) -> list[Plain]:

@@ -9,7 +9,8 @@ Life of a connection (:class:`Stage`)::
        | connect response
     OPEN     --closeSession, refused authentication, unknown request--> ENDING (nothing more is read)
 
-or READING in place of OPEN where there is no quorum: reads are answered, everything else is refused.
+CHANGING interrupts OPEN while the membership is changed for this client: nothing behind its request is looked at; and
+READING stands in place of OPEN where there is no quorum: reads are answered, everything else is refused.
 
 How order is kept while most requests never wait:
 
@@ -32,7 +33,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ...kernel.machine import SessionId
 from . import arrivals, only_read, proofs
@@ -46,6 +47,7 @@ from .tree import stat
 if TYPE_CHECKING:
     from .front import ZooKeeperFront
     from .sasl import Exchange
+    from .wire import Wire
 
 IN_FLIGHT_MAX: Final = 4096
 """Requests of one connection on their way before it is read no further."""
@@ -65,10 +67,11 @@ _PONG: Final = Xid.PING.value
 """The xid of every answer to a ping, whatever its own was."""
 _AUTH: Final = Op.AUTH.value
 _SASL: Final = Op.SASL.value
+_RECONFIG: Final = Op.RECONFIG.value
 _SYNC: Final = Op.SYNC.value
 _CLOSE: Final = Op.CLOSE_SESSION.value
 _READ: Final = Right.READ.value
-_APART: Final = frozenset((_PING, _AUTH, _SASL))
+_APART: Final = frozenset((_PING, _AUTH, _SASL, _RECONFIG))
 """What is no part of a run of reads or writes."""
 MARK: Final = b""
 """In the queue: the answers of what is before it are called for at a pause."""
@@ -80,28 +83,9 @@ class Stage(Enum):
     GREETING = auto()
     OPENING = auto()
     OPEN = auto()
+    CHANGING = auto()
     READING = auto()
     ENDING = auto()
-
-
-class Wire(Protocol):
-    """The socket below a connection."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    @property
-    def pending(self) -> int:
-        """Bytes that the client has not taken yet."""
-
-    def send(self, piece: bytes) -> None: ...
-
-    def close(self, after_flush: bool = False) -> None: ...
-
-    def pause(self) -> None:
-        """Read no further for now."""
-
-    def resume(self) -> None: ...
 
 
 class Connection:
@@ -173,7 +157,7 @@ class Connection:
         elif self.stage is Stage.READING:
             self.touch(self.session)
             only_read.take(self, buffer)
-        elif self.stage is Stage.OPENING:
+        elif self.stage in (Stage.OPENING, Stage.CHANGING):
             self.rest = buffer
             if len(buffer) > self.front.settings.frame_max:
                 self.wire.pause()
@@ -425,6 +409,12 @@ class Connection:
                         continue
                     self.wire.pause()
                     return at
+                if op == _RECONFIG:
+                    if self.in_flight or self.queue:
+                        return at
+                    self.stage = Stage.CHANGING
+                    front.reconfiguring.begin(self, xid, buffer[at + 4 : stop])
+                    return stop
             count += 1
             if op == _SYNC and not synced:
                 synced = True
@@ -442,6 +432,20 @@ class Connection:
         if at > start:
             self._put(buffer[start:at], count, writing)
         return at
+
+    def go_on(self, answer: bytes = b"", *, written: bytes = b"") -> None:
+        """A change for this client alone has come to its end: its answer, or what is `written` to the log for it."""
+        if self.wire.closed:
+            return
+        self.stage = Stage.OPEN
+        if written:
+            self._put(written, 1, writing=True)
+        else:
+            self.sent_count += 1
+            self.wire.send(answer)
+        self.wire.resume()
+        if self.rest:
+            self.received(b"")
 
     def _put(self, frames: bytes, count: int, writing: bool) -> None:
         if not writing:

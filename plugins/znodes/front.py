@@ -28,9 +28,11 @@ from ...kernel.server.turn import Turns
 from . import chunks, tls, words
 from .arrivals import Arrivals
 from .chunks import RUN
-from .connection import Connection, Stage, Wire, host
+from .codec import pack_ids
+from .connection import Connection, Stage, host
 from .machine import ZnodesMachine
 from .protocol import INT_MAX
+from .reconfig import Reconfiguring
 from .sasl import Exchange
 from .settings import Settings
 from .tree import Node, Tree
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
 
     from ...kernel.server.lean import Reactor
+    from .wire import Wire
 
 CHUNK_SIZE: Final = 128 << 10
 """Bytes of writes after which a chunk is submitted before the turn ends."""
@@ -142,6 +145,7 @@ class ZooKeeperFront(Service):
         self.alone = False
         """There has been no leader for longer than the grace period: nothing can be written, no session moves."""
         self.arrivals = Arrivals(self)
+        self.reconfiguring = Reconfiguring(self)
         self.machine = self._adopt()
         replica.observe(self)
 
@@ -170,8 +174,7 @@ class ZooKeeperFront(Service):
 
             place = listening(self.settings.admin)
             self._admin = admin.listen(self, place.port, place.host)
-        if not self.replica.serving():
-            self.serving_changed(False)
+        self.serving_changed(self.replica.serving())
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -183,6 +186,7 @@ class ZooKeeperFront(Service):
             self._leaving.cancel()
             self._leaving = None
         self.arrivals.local.stop()
+        self.reconfiguring.stop()
         self.drop_all()
         return DeferredList([maybeDeferred(port.stopListening) for port in ports if port is not None])
 
@@ -298,6 +302,18 @@ class ZooKeeperFront(Service):
         self._stream.submit(chunk, applied)
         self.full = self._stream.room() <= 0
 
+    def write_alone(self, frame: bytes) -> None:
+        """Have one request applied that is no client's."""
+        self._flush()
+        generation = self._generation
+
+        def applied(answers: list[bytes]) -> None:
+            if generation == self._generation:
+                self._delivered += len(answers)
+
+        run = RUN.pack(-1, 0, len(frame))
+        self._stream.submit(chunks.pack(self.settings.allow, [pack_ids(())], [run, frame]), applied)
+
     def _deliver(self, runs: list[tuple[Connection, int]], answers: list[bytes]) -> None:
         if len(answers) != sum(count for _, count in runs):
             # The machine did not take the chunk, or a snapshot brought its effects without its answers.
@@ -377,6 +393,7 @@ class ZooKeeperFront(Service):
     def serving_changed(self, serving: bool) -> None:
         """A leader was lost or found. Who was only let read comes again, for more."""
         if serving:
+            self.reconfiguring.changed()
             if self.alone:
                 self.alone = False
                 self.drop_all()
@@ -385,6 +402,10 @@ class ZooKeeperFront(Service):
                 self._leaving = None
         elif self._leaving is None:
             self._leaving = self.reactor.callLater(self.settings.grace_ms / 1000, self._leave)
+
+    def reconfigured(self) -> None:
+        """Another configuration is in force."""
+        self.reconfiguring.changed()
 
     def _leave(self) -> None:
         self._leaving = None

@@ -21,11 +21,24 @@ from struct import error as StructError
 from typing import ClassVar, Final
 
 from ...kernel.machine import Commit, Plain, RawMachine, SessionId
-from . import codec, images, multi
-from .acl import Identities
+from . import codec, ensemble, images, multi, paths
+from .acl import SUPER, Identities
 from .chunks import PAUSE_OP, RUN, Allow, unpack_head
 from .codec import MULTI_END, MULTI_HEADER, REPLY, REPLY_INT, REQUEST, reply, ustring
-from .protocol import CONTAINER_OWNER, FACE, TTL_MAX, Err, Event, Fault, Malformed, Mode, Op, owner_ttl, ttl_owner
+from .protocol import (
+    ANY_VERSION,
+    CONTAINER_OWNER,
+    FACE,
+    TTL_MAX,
+    Err,
+    Event,
+    Fault,
+    Malformed,
+    Mode,
+    Op,
+    owner_ttl,
+    ttl_owner,
+)
 from .tree import Observer, Tree, stat
 
 SWEEP_MS: Final = 60_000
@@ -234,8 +247,17 @@ class ZnodesMachine(RawMachine):
         if op == Op.MULTI:
             return self._multi(commit, allow, session, who, frame)
         if op == Op.RECONFIG:
-            raise Fault(Err.RECONFIG_DISABLED)
+            return self._configured(commit, frame)
         return self._change(commit, allow, session, who, op, frame, codec.HEAD)
+
+    def _configured(self, commit: Commit, frame: bytes) -> bytes:
+        """A front writes down who is in the cell, see :mod:`.reconfig`; an older text than the one there is void."""
+        (number,) = codec.LONG.unpack_from(frame, codec.HEAD)
+        text = codec.path_only(frame, codec.HEAD + 8)
+        node = self.tree.nodes[paths.CONFIG]
+        if number > ensemble.number_of(node.value):
+            node = self.tree.put(paths.CONFIG, text, ANY_VERSION, (SUPER,), self.zxid, commit.wall)
+        return ustring(node.value or b"") + stat(node)
 
     def _change(
         self, commit: Commit, allow: Allow, session: int, who: Identities, op: int, frame: bytes, at: int

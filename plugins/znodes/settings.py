@@ -18,7 +18,7 @@ Option                       Default    Meaning
 ``words``                    (safe)     Four-letter words that are answered, with commas, or ``*``.
 ``super``                    (nobody)   ``user:base64(sha1(user:password))``: may do anything.
 ``sasl.USER``                (nobody)   The password of USER, who may authenticate by SASL DIGEST-MD5.
-``reconfig``                 false      Whether clients may change who is in the cell.
+``reconfig``                 false      Whether clients may change who is in the cell; /zookeeper/config then says it.
 ``read-only``                false      Whether clients that ask for it are served without a quorum, reading only.
 ``local-sessions``           false      Whether sessions are known to one replica only: cheaper, but without ephemeral
                                         nodes, and unable to move.

@@ -35,7 +35,7 @@ LINGER_SECONDS: Final = 2.0
 
 @implementer(IHandshakeListener, IPushProducer)
 class SecureWire(Protocol):
-    """A client's TLS connection, as :class:`.connection.Wire` wants it.
+    """A client's TLS connection, as :class:`.wire.Wire` wants it.
 
     Towards the transport it is the producer of what is sent: `pending` counts what was sent since the transport said
     that it has enough."""

@@ -14,7 +14,10 @@ from quorate.kernel.client import twisted as client
 from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Refusal
 from quorate.kernel.node import Node
+from quorate.kernel.paxos.ballot import MemberId
+from quorate.kernel.paxos.quorum import Change, ChangeKind, Member, Role
 from quorate.kernel.server import service
+from quorate.kernel.server.handle import FrontHandle
 from quorate.kernel.storage.errors import StorageError
 from quorate.kernel.system import SESSIONS
 from quorate.kernel.wire import plain
@@ -43,6 +46,20 @@ class Door(Service):
 
     def __init__(self, *_: Any) -> None:
         pass
+
+
+class Noting:
+    """A front's ears: how often it was told of another configuration."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def reconfigured(self) -> None:
+        """Another configuration is in force."""
+        self.told += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
 
 
 class CellTests(TestCase):
@@ -80,6 +97,28 @@ class CellTests(TestCase):
         began = reactor.seconds()  # type: ignore[attr-defined]
         assert value(await cell.add(other, "a")) == 21
         assert reactor.seconds() - began < 2  # type: ignore[attr-defined]
+
+    async def test_any_replica_has_the_membership_changed(self) -> None:
+        """A follower's door wishes for a learner: it is in force on every replica, and each door is told. A wish for
+        what has changed meanwhile, or does not fit, has no effect."""
+        cell = await self.started()
+        doors = {member: Noting() for member in cell.running}
+        for member, door in doors.items():
+            cell.replica(member).observers.append(door)
+        follower = next(member for member in cell.running if member != cell.leader())
+        handle = FrontHandle(cell.replica(follower), "door")
+        before = handle.configuration()
+        learner = Member(MemberId(9), Role.LEARNER, "tcp:127.0.0.1:9", (("client", "tcp:127.0.0.1:10"),))
+        handle.change_membership(before.number, Change(ChangeKind.REMOVE, learner))
+        handle.change_membership(before.number, Change(ChangeKind.ADD_LEARNER, learner))
+        await cell.until(lambda: all(door.told for door in doors.values()))
+        assert {cell.replica(member).host.configuration for member in cell.running} == {handle.configuration()}
+        assert handle.configuration().find(MemberId(9)) == learner
+        handle.change_membership(before.number, Change(ChangeKind.REMOVE, learner))
+        assert value(await cell.add(follower, "a")) == 1
+        assert handle.configuration().find(MemberId(9)) == learner
+        handle.change_membership(handle.configuration().number, Change(ChangeKind.REMOVE, learner))
+        await cell.until(lambda: handle.configuration().members == before.members)
 
     async def test_restarts_on_its_data(self) -> None:
         """A stopped cell comes back with everything, in a new run of each disk."""

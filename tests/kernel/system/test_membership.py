@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from quorate.kernel.machine import Refusal
 from quorate.kernel.paxos.ballot import MemberId, Slot
-from quorate.kernel.paxos.quorum import Configuration, Member, Role
+from quorate.kernel.paxos.configuration import encode_change
+from quorate.kernel.paxos.quorum import Change, ChangeKind, Configuration, Member, Role
+from quorate.kernel.system.asks import Reconfigure, SystemCommit, SystemEffects
 from quorate.kernel.system.membership import NOBODY, Membership
 from quorate.kernel.wire import plain
 
@@ -26,6 +31,23 @@ def test_members_for_people() -> None:
         {"id": 1, "role": "voter", "peer": "tcp:a:1", "doors": {"client": "tcp:a:2", "zookeeper": "tcp:a:3"}},
         {"id": 2, "role": "learner", "peer": "tcp:b:1", "doors": {}},
     ]
+
+
+def test_a_wish_is_passed_on_if_it_fits() -> None:
+    """A change that fits the configuration it was made for is for the leader to propose; any other is refused."""
+    machine = Membership()
+    machine.configuration = THREE
+    effects = SystemEffects()
+    commit = SystemCommit(5, 0, 0, sessions={}, random=Random, effects=effects)
+    wish = encode_change(Change(ChangeKind.PROMOTE, THREE.members[0]))
+    machine.change(commit, 9, wish)
+    assert effects.asked == [Reconfigure(wish)]
+    unfit = encode_change(Change(ChangeKind.PROMOTE, THREE.members[1]))
+    for number, change, code in ((8, wish, "membership-moved"), (9, unfit, "bad-change"), (9, b"", "bad-change")):
+        with pytest.raises(Refusal) as refused:
+            machine.change(commit, number, change)
+        assert refused.value.code == code
+    assert len(effects.asked) == 1
 
 
 @pytest.mark.parametrize("configuration", [NOBODY, THREE])

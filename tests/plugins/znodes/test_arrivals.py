@@ -140,7 +140,7 @@ def test_without_leave_nobody_is_served() -> None:
 
 def test_a_replica_that_begins_without_a_quorum_serves_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for the grace period, as one that lost its leader does."""
-    monkeypatch.setattr("quorate.plugins.znodes.front.LeanListener", lambda *_: NoListener())
+    monkeypatch.setattr("quorate.plugins.znodes.front.LeanListener", lambda *_, **__: NoListener())
     room = Room(**{"read-only": "true", "grace": "1000"})
     room.cell.serving = False
     front = room.fronts[0]

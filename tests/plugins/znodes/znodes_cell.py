@@ -11,6 +11,8 @@ from hashlib import sha256
 from random import Random
 
 from quorate.kernel.machine import Commit, Effects, Origin, SessionId
+from quorate.kernel.paxos.ballot import MemberId, Slot
+from quorate.kernel.paxos.quorum import Change, ChangeKind, Configuration, Member, Role, changed
 from quorate.kernel.server.front import FrontObserver, Opened
 from quorate.plugins.znodes.machine import ZnodesMachine
 
@@ -38,6 +40,18 @@ class FakeCell:
         self._replies: list[Callable[[], None]] = []
         self._barriers: list[Callable[[bool], None]] = []
         self._scheduled = False
+        members = (
+            Member(
+                MemberId(seat.origin.member),
+                Role.VOTER,
+                f"tcp:10.0.0.{seat.origin.member}:7410",
+                (("client", f"tcp:10.0.0.{seat.origin.member}:7420"), ("zookeeper", "tcp:0.0.0.0:2181")),
+            )
+            for seat in self.seats
+        )
+        self.configuration = Configuration(Slot(0), tuple(members))
+        self.promotes = True
+        """Whether learners catch up."""
         reactor.callLater(tick_ms / 1000, self._tick)
 
     def propose(self, step: Step) -> None:
@@ -146,6 +160,16 @@ class FakeCell:
                 del self.timers[key]
                 self.propose(lambda cell, key=key: cell.fire(key))
 
+    def change(self, number: int, change: Change) -> None:
+        """Have a change of membership made, as the leader would."""
+        if number != self.configuration.number or (change.kind is ChangeKind.PROMOTE and not self.promotes):
+            return
+        self.index += 1
+        self.configuration = changed(self.configuration, change, Slot(self.index))
+        for seat in self.seats:
+            for watcher in seat.watchers:
+                watcher.reconfigured()
+
     def fire(self, key: str) -> None:
         """Fire a timer of the machine."""
         self.each(Origin(0, 0), lambda machine, commit, seat: machine.timer_fired(commit, key))
@@ -239,6 +263,12 @@ class Seat:
 
     def members(self) -> Mapping[int, str]:
         return {seat.origin.member: "" for seat in self.cell.seats}
+
+    def configuration(self) -> Configuration:
+        return self.cell.configuration
+
+    def change_membership(self, number: int, change: Change) -> None:
+        self.cell.propose(lambda cell: cell.change(number, change))
 
     def facts(self) -> Mapping[str, str | int]:
         return {"member": self.origin.member}
