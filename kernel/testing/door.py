@@ -19,10 +19,14 @@ from .clock import SECOND, Clock
 from .process import Process
 
 if TYPE_CHECKING:
-    from .port import Door as PortDoor
+    from .fronts import Beside
+    from .port import Port
     from .world import World
 
 T = TypeVar("T")
+
+NATIVE: Final = "sim"
+"""The scheme of the native client protocol; others go to the places beside the native port."""
 
 FIRST_PLACE: Final = 1001
 """Places of clients in the network; members have their ids."""
@@ -197,7 +201,8 @@ class SimulatedDoor:
         return Task(self, work)
 
     def dial(self, endpoint: str, wire: Wire) -> Connection:
-        connection = Connection(self, int(endpoint.partition(":")[2]), wire)
+        scheme, _, member = endpoint.partition(":")
+        connection = Connection(self, scheme, int(member), wire)
         self._connections.append(connection)
         return connection
 
@@ -245,15 +250,17 @@ class SimulatedDoor:
 class Connection:
     """A client's connection to a member, from the attempt on: two streams, and what happens at their ends."""
 
-    def __init__(self, door: SimulatedDoor, member: int, wire: Wire) -> None:
+    def __init__(self, door: SimulatedDoor, scheme: str, member: int, wire: Wire) -> None:
         self._door = door
         self._world = door.world
+        self._scheme = scheme
         self._member = member
         self._wire = wire
         self._open = True
         self._process: Process | None = None
         self._run: object = None
-        self._port_door: PortDoor | None = None
+        self._port: Port | Beside | None = None
+        self._port_door: Any = None
         network = self._world.network
         self._up = network.stream(door.place, member, self._heard_by_member)
         self._down = network.stream(member, door.place, self._heard_by_client)
@@ -315,18 +322,20 @@ class Connection:
             self._down.send(_BYE)
             return
         self._process, self._run = process, process.run
-        self._port_door = process.run.port.connected(self._door.place, self._down.send, self._close_at_member)
+        port = process.run.port
+        self._port = port if self._scheme == NATIVE else port.beside[self._scheme]
+        self._port_door = self._port.connected(self._door.place, self._down.send, self._close_at_member)
         self._down.send(_HELLO)
 
     def _at_member(self, packet: bytes) -> None:
-        process, door = self._process, self._port_door
-        if process is None or process.run is None or process.run is not self._run or door is None:
+        process, port, door = self._process, self._port, self._port_door
+        if process is None or process.run is None or process.run is not self._run or port is None:
             return
         if packet is _BYE:
-            process.run.port.lost(door)
+            port.lost(door)
             self._up.close()
         else:
-            process.run.port.received(door, packet)
+            port.received(door, packet)
 
     def _close_at_member(self) -> None:
         """The replica closes the connection, or its process ended."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..applied import Applied
@@ -25,6 +26,7 @@ from .clock import SECOND
 from .lifecycle import Boundary
 
 if TYPE_CHECKING:
+    from .fronts import Beside
     from .process import Process
     from .world import World
 
@@ -69,10 +71,13 @@ class Port:
         self._closing: list[Door] = []
         self._told = 0  # the configuration that clients were told
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}  # by keepalives alone: up to which event, which reply
+        self.beside: dict[str, Beside] = {}
+        """Where clients of other protocols come in, by the scheme under which they dial."""
 
     def attach(self, node: Node) -> None:
         """The node that this port serves."""
         self._node = node
+        self.beside = {scheme: make(self._process, node) for scheme, make in self._world.beside.items()}
 
     @property
     def node(self) -> Node:
@@ -106,6 +111,8 @@ class Port:
                 door.open = False
                 door.close()
         self._doors.clear()
+        for place in self.beside.values():
+            place.gone()
 
     def drop(self, door: Door) -> None:
         """Close one connection, after what is to be said on it."""
@@ -125,6 +132,10 @@ class Port:
 
     def flush(self) -> None:
         """The turn is over: what was said leaves, one packet a connection."""
+        run = self._process.run
+        assert run is not None
+        for place in self.beside.values():
+            place.flush(partial(self._process.cause, run))
         configuration = self.node.host.configuration
         if configuration.number != self._told:
             self._told = configuration.number
@@ -133,8 +144,6 @@ class Port:
                 self._touched(door)
         if not self._dirty and not self._closing:
             return
-        run = self._process.run
-        assert run is not None
         dirty, self._dirty = self._dirty, {}
         closing, self._closing = self._closing, []
         for door in dirty.values():
@@ -359,15 +368,21 @@ class Port:
                 self._tell(door)
                 door.say(native.Ended(EndReason.EXPIRED if expired else EndReason.CLOSED))
                 self.drop(door)
+        for place in self.beside.values():
+            place.applied(applied)
         self._process.applied(applied)
 
     def restored(self, host: MachineHost) -> None:
         """A snapshot replaced the machines: clients attach again, and get the events they missed."""
         for door in list(self._owners.values()):
             self.drop(door)
+        for place in self.beside.values():
+            place.restored()
 
     def serving(self, serving: bool) -> None:
         """A leader is known (or no longer)."""
+        for place in self.beside.values():
+            place.serving()
 
 
 def _leave(door: Door, content: bytes) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..applied import Applied
 from ..catalog import Catalog
@@ -29,9 +29,14 @@ from ..wire.codec import Splitter, decode, encode
 from ..wire.formats import Greeting, TurnedAway, Welcomed
 from .checkers import Watch
 from .clock import MILLISECOND, Clock, Schedule
+from .door import NATIVE
 from .lifecycle import Stage
 from .network import Network
 from .process import Disk, Packet, Process
+
+if TYPE_CHECKING:
+    from ..node import Node
+    from .fronts import Beside
 
 TRACE_LENGTH: Final = 5000
 
@@ -80,6 +85,8 @@ class World:
         self.cell = hashlib.sha256(seed.encode()).digest()[:16]
         self.network: Network[Any] = Network(self.schedule, self.random("network"), self._arrived)
         self.processes: dict[int, Process] = {}
+        self.beside: dict[str, Callable[[Process, Node], Beside]] = {}
+        """What makes the places beside the native port, by scheme; see :mod:`.fronts`."""
         self.size = replicas
         """How many members the cell is meant to have."""
         self._lines: deque[TraceLine] = deque(maxlen=TRACE_LENGTH)
@@ -252,4 +259,4 @@ class WatchedCore(Replica):
 
 def endpoint(member: int) -> str:
     """The endpoint string of a member's client port."""
-    return f"sim:{member}"
+    return f"{NATIVE}:{member}"

@@ -57,6 +57,8 @@ class Arrivals:
                 self._read_only(connection, session, password)
             else:
                 connection.drop()
+        elif session >= 0 and front.waited_ms >= front.patience_ms(connection):
+            connection.drop()  # it has no time to wait here
         elif session < 0:
             self._found(connection, self.local.find(session, password))
         elif session:
@@ -109,7 +111,11 @@ class Arrivals:
 
         A refusal may mean that there was no quorum, and telling a client that its session is gone when it is not
         would break its locks. So a refusal is believed only if this replica, after a barrier, does not know the
-        session, or a second attempt fails as well."""
+        session, or a second attempt fails as well.
+
+        Chunks and the moving of sessions go into the log side by side. What an older connection of the session left in
+        a chunk here must not come behind the move: the session may have been elsewhere meanwhile, and written there.
+        So the move waits for the chunks that are on their way."""
         front = self._front
         replica = front.replica
 
@@ -141,7 +147,11 @@ class Arrivals:
             else:
                 connection.drop()
 
-        replica.attach_session(session, password, attached)
+        def move() -> None:
+            if not connection.wire.closed:
+                replica.attach_session(session, password, attached)
+
+        front.after_chunks(move)
 
     def _own(self, connection: Connection, session: SessionId, timeout_ms: int, password: bytes) -> None:
         """The session is the connection's; an older connection of it ends."""

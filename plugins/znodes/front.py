@@ -5,14 +5,15 @@ Everything that arrives in one reactor turn leaves as one chunk at the end of th
 large); the answers of one applied batch and the notifications it caused leave in one write per connection.
 
 While the replica follows no leader, connections stay open for a grace period, reads go on and writes wait: a
-fail-over costs a client of a surviving replica neither its connection nor its writes. After the grace period all
-connections are closed, so that clients look for a replica that has a quorum; those that say that reading would do are
-served so meanwhile, if the operator allows it. When a snapshot from a peer replaces the
-tree, all are closed as well: their watches and the answers on their way belong to the old one."""
+fail-over costs a client of a surviving replica neither its connection nor its writes. After the grace period, or half
+of the session's time-out if that is shorter, connections are closed, so that clients look for a replica that has a
+quorum; those that say that reading would do are served so meanwhile, if the operator allows it. When a snapshot from a
+peer replaces the tree, all are closed as well: their watches and the answers on their way belong to the old one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import ref
@@ -136,12 +137,17 @@ class ZooKeeperFront(Service):
         self._last = 0
         self._delivered = 0
         self._generation = 0
+        self._submitted = self._applied = 0
+        """How many chunks."""
+        self._moves: deque[tuple[int, Callable[[], None]]] = deque()
+        """Sessions that wait to be moved here until so many chunks have been applied."""
         self._turns = Turns(reactor, self._flush, early=True)
         self._stream = replica.stream(ZnodesMachine.name, self._room)
         self._listener: LeanListener | None = None
         self._secure: IListeningPort | None = None
         self._admin: IListeningPort | None = None
         self._leaving: IDelayedCall | None = None
+        self._alone_since = 0.0
         self.alone = False
         """There has been no leader for longer than the grace period: nothing can be written, no session moves."""
         self.arrivals = Arrivals(self)
@@ -292,24 +298,36 @@ class ZooKeeperFront(Service):
         submitted = self.reactor.seconds()
         generation = self._generation
         self.outstanding += len(runs)
+        self._submitted += 1
 
         def applied(answers: list[bytes]) -> None:
             self.outstanding -= len(runs)
+            self._applied += 1
             if generation == self._generation:
                 self._deliver(runs, answers)
                 self.counters.timed_writes(len(answers), self.reactor.seconds() - submitted)
+            else:  # whoever waited for them is gone; the machine has counted them
+                self._delivered += len(answers)
+            while self._moves and self._moves[0][0] <= self._applied:
+                self._moves.popleft()[1]()
 
         self._stream.submit(chunk, applied)
         self.full = self._stream.room() <= 0
 
+    def after_chunks(self, call: Callable[[], None]) -> None:
+        """Call once everything that was gathered until now has been applied."""
+        self._flush()
+        if self._applied == self._submitted:
+            call()
+        else:
+            self._moves.append((self._submitted, call))
+
     def write_alone(self, frame: bytes) -> None:
         """Have one request applied that is no client's."""
         self._flush()
-        generation = self._generation
 
         def applied(answers: list[bytes]) -> None:
-            if generation == self._generation:
-                self._delivered += len(answers)
+            self._delivered += len(answers)
 
         run = RUN.pack(-1, 0, len(frame))
         self._stream.submit(chunks.pack(self.settings.allow, [pack_ids(())], [run, frame]), applied)
@@ -401,13 +419,37 @@ class ZooKeeperFront(Service):
                 self._leaving.cancel()
                 self._leaving = None
         elif self._leaving is None:
-            self._leaving = self.reactor.callLater(self.settings.grace_ms / 1000, self._leave)
+            self._alone_since = self.reactor.seconds()
+            self._leaving = self.reactor.callLater(0, self._leave)
 
     def reconfigured(self) -> None:
         """Another configuration is in force."""
         self.reconfiguring.changed()
 
     def _leave(self) -> None:
-        self._leaving = None
-        self.alone = True
-        self.drop_all()
+        """Send away those whose patience is at its end, and look again when the next one's is."""
+        waited = self.waited_ms
+        if waited >= self.settings.grace_ms:
+            self._leaving = None
+            self.alone = True
+            self.drop_all()
+            return
+        waits = [self.settings.grace_ms - waited]
+        for connection in list(self.connections.values()):
+            left = self.patience_ms(connection) - waited
+            if left > 0:
+                waits.append(left)
+            else:
+                connection.drop()
+        self._leaving = self.reactor.callLater(min(waits) / 1000, self._leave)
+
+    @property
+    def waited_ms(self) -> float:
+        """For how long there has been no leader; 0 while there is one."""
+        return (self.reactor.seconds() - self._alone_since) * 1000 if self._leaving is not None else 0.0
+
+    def patience_ms(self, connection: Connection) -> float:
+        """How long a client is kept without a leader: in the other half of its session's time-out it must find a
+        replica that has one, or the session expires although its client is well."""
+        grace = self.settings.grace_ms
+        return min(grace, connection.timeout_ms / 2) if connection.timeout_ms and connection.session >= 0 else grace

@@ -9,7 +9,7 @@ Option                       Default    Meaning
 ``tick``                     2000       Milliseconds; other times are multiples of it unless they are given.
 ``min-session-timeout``      2 ticks    Milliseconds; a client that asks for less gets this.
 ``max-session-timeout``      20 ticks   Milliseconds; a client that asks for more gets this.
-``grace``                    2 ticks    Milliseconds without a leader before clients are sent elsewhere.
+``grace``                    2 ticks    Milliseconds without a leader before clients must go; half a session at most.
 ``frame-max``                1048575    Bytes of a client's request (``jute.maxbuffer``).
 ``max-client-connections``   0          Connections from one address; 0: any number.
 ``max-connections``          0          Connections in all; 0: any number.

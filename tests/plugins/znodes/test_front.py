@@ -23,7 +23,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from znodes_cell import FakeCell
-from znodes_talk import Room, Talk
+from znodes_talk import Event, Room, Talk
 from znodes_wire import create, path_watch, put
 
 
@@ -76,6 +76,23 @@ def test_long_without_a_leader_sends_clients_away() -> None:
     assert not room.fronts[0].connections
     room.cell.serve(True)
     assert room.talk(session=talk.session, password=talk.password).session == talk.session
+
+
+def test_a_short_session_must_not_wait_for_the_grace() -> None:
+    """A client is sent away while half of its session's time-out is left to find a replica that has a leader; one with
+    more time stays for the grace."""
+    room = Room(tick="1000", grace="4000")
+    short, long = room.talk(timeout=3000), room.talk(timeout=20_000)
+    room.cell.serve(False)
+    room.clock.advance(1.4)
+    assert not short.wire.closed
+    room.clock.advance(0.2)
+    assert (short.wire.closed, long.wire.closed) == (True, False)
+    again = Talk(room, room.fronts[0])
+    again.connect(session=short.session, password=short.password, timeout=3000, turn=False)
+    assert again.wire.closed
+    room.clock.advance(2.5)
+    assert long.wire.closed
 
 
 def test_lost_quorum_is_not_told_as_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +172,52 @@ def test_a_replaced_tree_goes_in_slices(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(front.tree.nodes) == 9
     room.clock.advance(front_module.DISCARD_SECONDS)
     assert not old
+
+
+def test_answers_that_nobody_waits_for_are_counted() -> None:
+    """A chunk from before a snapshot that is applied behind it is answered for nobody. Later events must find their
+    places all the same."""
+    room = Room()
+    talk = room.talk()
+    seat, front = room.seat(), room.fronts[0]
+    room.cell.serve(False)
+    talk.send(talk.say(Op.CREATE, create(b"/late")), talk.say(Op.CREATE, create(b"/later")))
+    room.clock.advance(0)
+    fresh = ZnodesMachine()
+    fresh.restore_chunks(seat.tree_machine.snapshot_chunks(), 1)
+    seat.tree_machine = fresh
+    front.restored()
+    room.cell.serve(True)
+    room.turn()
+    assert b"/later" in fresh.tree.nodes
+    again = room.talk()
+    again.call(Op.EXISTS, path_watch(b"/n", True))
+    again.send(again.say(Op.CREATE, create(b"/n")), again.say(Op.DELETE, wire.path_version(b"/n")))
+    room.turn()
+    event, *replies = again.heard()
+    assert event == Event(1, b"/n")
+    assert [reply.err for reply in replies] == [0, 0]
+
+
+def test_a_session_moves_behind_what_it_left_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older connection has on its way is applied before the session is attached anew: it may have been
+    elsewhere meanwhile, and what it wrote there is newer."""
+    room = Room()
+    first = room.talk()
+    seat, moves = room.seat(), []
+    attach = seat.attach_session
+    monkeypatch.setattr(seat, "attach_session", lambda *args: (moves.append(args[0]), attach(*args)))
+    room.cell.serve(False)
+    first.send(first.say(Op.CREATE, create(b"/left")))
+    again = Talk(room, room.fronts[0])
+    again.connect(session=first.session, password=first.password, turn=False)
+    room.clock.advance(0)
+    assert not moves
+    room.cell.serve(True)
+    room.turn()
+    assert moves == [first.session]
+    assert again.response().session == first.session
+    assert b"/left" in seat.tree_machine.tree.nodes
 
 
 def test_lost_answers_end_the_connections_they_were_for() -> None:

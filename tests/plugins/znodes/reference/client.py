@@ -180,7 +180,7 @@ class Client:
             self.watches[kind].update(values.get(kind) or ())
         for asked, kind in (("changed", "data"), ("exists", "data"), ("children", "children")):
             for path in values[asked] or ():
-                node = nodes.get(path)
+                node = nodes.get(path or "/")
                 if asked == "exists":
                     missed = Event.CREATED if node else None
                 elif node is None:

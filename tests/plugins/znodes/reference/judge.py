@@ -44,6 +44,7 @@ PROMISES: Final = {
     "once": "a request is applied once, in the order of its connection",
     "count": "transactions are counted as the reference counts them",
     "sweep": "the cell deletes by itself what it may delete",
+    "sync": "behind a sync a client sees everything that anybody was told before it",
     "expiry": "a session whose client is heard does not expire, one whose client is silent does",
 }
 
