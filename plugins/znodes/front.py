@@ -393,11 +393,12 @@ class ZooKeeperFront(Service):
             connection.drop()
 
     def restored(self) -> None:
-        """A snapshot replaced the machine."""
+        """A snapshot replaced the machine. Told twice when answers were lost with it."""
         self._generation += 1
         self.drop_all()
-        self._discard(self.machine.tree.nodes)
-        self.machine = self._adopt()
+        replaced, self.machine = self.machine, self._adopt()
+        if replaced is not self.machine:
+            self._discard(replaced.tree.nodes)
         self._watch(len(self.watches.held) > 0)
 
     def _discard(self, nodes: dict[bytes, Node]) -> None:

@@ -50,11 +50,13 @@ class Reconfiguring:
         try:
             goal = self._judge(connection, frame)
         except Fault as fault:
-            refusal = reply(xid, front.machine.zxid, fault.err)
-            front.reactor.callLater(0, connection.go_on, refusal)
+            front.reactor.callLater(0, self._refuse, connection, xid, fault.err)
             return
         self._request = _Request(connection, xid, goal, front)
         front.reactor.callLater(0, self._step)
+
+    def _refuse(self, connection: Connection, xid: int, err: Err) -> None:
+        connection.go_on(reply(xid, self._front.machine.zxid, err))
 
     def changed(self) -> None:
         """Another configuration is in force, or this replica serves again."""
