@@ -1,4 +1,5 @@
-"""Sequential objects for :mod:`.linearizability`: a register with compare-and-set, a counter, a lock with tokens.
+"""Sequential objects for :mod:`.linearizability`: a register with compare-and-set, a counter, a bell that rings once, a
+lock with tokens.
 
 Each says what its operations are called, what they take and what they answer; a workload that wants to be judged
 records its operations in these words. States are small hashable values.
@@ -71,6 +72,33 @@ class Count:
 
     def reads_only(self, operation: Operation) -> bool:
         return operation.name == "total"
+
+
+class Bell:
+    """A bell that is asked to ring once, at a time that has come when the asking is answered.
+
+    ============== ====================== ========================
+    operation      result                 meaning
+    ============== ====================== ========================
+    ``ring()``     how late it was        it has rung, not early
+    ``times()``    0 or 1                 read
+    ============== ====================== ========================
+    """
+
+    def initial(self) -> int:
+        return 0
+
+    def step(self, state: int, operation: Operation) -> int | None:
+        result = operation.result
+        if operation.name == "ring":
+            early = isinstance(result, int) and result < 0
+            return None if state or early else 1
+        if operation.name == "times":
+            return state if result is UNKNOWN or result == state else None
+        raise ValueError(f"a bell does not know {operation.name!r}")
+
+    def reads_only(self, operation: Operation) -> bool:
+        return operation.name == "times"
 
 
 class Holding(NamedTuple):

@@ -181,16 +181,19 @@ class Nemesis:
         self._later(0.3, 4.0, self._world.network.mend)
 
     def _stall(self) -> bool:
-        """Links of one member hold back what they carry, each direction for a time of its own, about a lease long."""
+        """Links of one member hold back what they carry for about a lease: as long in one direction as in the other, or
+        not, or each link as it likes."""
         victim = self._victim()
         if victim is None:
             return False
-        random, now = self._random, self._world.schedule.now
+        random, network, lease = self._random, self._world.network, self._world.options.core.lease
+        now, alike = self._world.schedule.now, random.random() < 0.6
+        out, back = random.uniform(0.2, 2), random.uniform(0.2, 2)
         for other in self._members():
-            for sender, to in ((victim.member, other), (other, victim.member)):
-                if random.random() < 0.7:
-                    length = int(self._world.options.core.lease * random.uniform(0.2, 2))
-                    self._world.network.hold(sender, to, now + length)
+            if not alike:
+                out, back = random.uniform(-1, 2), random.uniform(-1, 2)
+            network.hold(victim.member, other, now + int(lease * out))
+            network.hold(other, victim.member, now + int(lease * back))
         return True
 
     def _partition(self) -> bool:

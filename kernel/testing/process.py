@@ -22,7 +22,7 @@ from ..applied import Applied
 from ..machine import Origin
 from ..node import Node
 from ..node_messages import AnyMessage
-from ..paxos.ballot import MemberId
+from ..paxos.ballot import NO_BALLOT, MemberId
 from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Sender
 from ..paxos.options import NEVER
 from ..paxos.quorum import Configuration
@@ -110,6 +110,7 @@ class Run:
         self.written = False  # the disk is done with `writing`, and the process does not know yet
         self.receiver: SnapshotReceiver | None = None
         self.snapshotting = False
+        self.led = NO_BALLOT  # the last ballot under which it led
         self.peers: dict[int, int] = {}  # the newest run heard of each member
 
 
@@ -240,6 +241,7 @@ class Process:
         if self.run is not None and self.run.written:
             self._report()
         inbox, self._inbox = self._inbox, {}
+        inbox[self.member] = [self._read]
         sources = list(inbox)  # each has a connection of its own, and nobody knows which is read first
         self._world.shuffle(sources)
         for source in sources:
@@ -252,6 +254,10 @@ class Process:
         body = pack_request("acknowledge", [[]])
         self.node.submit(SESSIONS, body, lambda _: executed())
         self.want_turn()
+
+    def _read(self) -> None:
+        """Ask for a linearizable index, for the watch to judge."""
+        self.node.barrier(lambda _: None, self.now)
 
     @property
     def alive(self) -> bool:
@@ -360,6 +366,9 @@ class Process:
             self._snapshots.take(run)
         core = node.core
         if core.leader == self.member:
+            if core.ballot != run.led:
+                run.led = core.ballot
+                self._read()  # at the worst moment: what was chosen under the ballots before is not known yet
             world.watch.leading(self, core, now)
         self._look_at(node.next_tick())
 

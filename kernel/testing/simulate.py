@@ -31,7 +31,7 @@ from typing import Final
 from ..machine import StateMachine
 from .faults import Fault, Plan
 from .ledger import FINE, Ledger, Outcome, Totals
-from .machines import Registers
+from .machines import Alarms, Registers
 from .simulation import Failed, Mode, Settings, Simulation
 
 MACHINES: Final = (
@@ -43,7 +43,7 @@ MACHINES: Final = (
 
 def machines(specs: Iterable[str] = MACHINES) -> dict[str, type[StateMachine]]:
     """The machines to run, by name."""
-    found: dict[str, type[StateMachine]] = {"registers": Registers}
+    found: dict[str, type[StateMachine]] = {"registers": Registers, "alarms": Alarms}
     for spec in specs:
         name, _, place = spec.partition("=")
         module, _, kind = place.partition(":")

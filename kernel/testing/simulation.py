@@ -29,6 +29,8 @@ from .faults import Fault, Plan
 from .linearizability import Verdict, linearizable
 from .liveness import Liveness
 from .nemesis import Nemesis
+from .sessionless import MACHINE as SESSIONLESS_MACHINE
+from .sessionless import Sessionless
 from .violation import Violation
 from .workload import JOBS, MODELS
 from .world import Options, World, endpoint
@@ -195,6 +197,7 @@ class Simulation:
         self.history = History()
         self.liveness = Liveness(self.world)
         self.clients: list[Client] = []
+        self.sessionless = Sessionless(self.world, self.history, s.keys, s.pause)
         self.over = False
         self.session_timeout = s.session_timeout
         self.beat = s.beat
@@ -239,6 +242,8 @@ class Simulation:
         for _ in range(self.settings.clients):
             self._put_to_work(self._new_client())
         self._put_to_work(client)
+        if SESSIONLESS_MACHINE in self._machines:
+            self.sessionless.begin()
         for _ in range(self.settings.busy):
             busy = self._new_client(BUSY_TIMEOUT)
             busy.keys, busy.reads, busy.beat = 1, 0.7, 0
@@ -274,6 +279,7 @@ class Simulation:
         enough = self.settings.operations
         live.until(lambda: self._done() >= enough, JOBS_END_WITHIN, "completion", f"fewer than {enough} operations end")
         live.until(self.nemesis.well, JOBS_END_WITHIN, "replacement", "a member that lost its memory is still there")
+        self.sessionless.stop()
         for client in self.clients:
             client.stop()
         within = JOBS_END_WITHIN + int(8 * self.settings.pause * SECOND)  # for those that hold a lock meanwhile
@@ -287,6 +293,7 @@ class Simulation:
         read = reader.door.spawn(self._read_all(reader))
         self.liveness.until(lambda: read.done, JOBS_END_WITHIN, "completion", "the last reads do not end")
         world.schedule.run_until(world.schedule.now + SECOND)
+        self.sessionless.finish()
         for client in self.clients:
             client.finish()
         self.liveness.quiet()

@@ -1,8 +1,8 @@
 """What simulated clients do: small endless jobs, each a coroutine on one client, judged by a model.
 
-Jobs command machines by their names only: "registers" (:mod:`.machines`), "counters" and "locks" are loaded into the
-cell if their code was given to the simulation. A job works until the client is told to stop, sleeping between
-operations; what it was told goes into the history. Every written value is unique.
+Jobs command machines by their names only: "registers" and "alarms" (:mod:`.machines`), "counters" and "locks" are
+loaded into the cell if their code was given to the simulation. A job works until the client is told to stop, sleeping
+between operations; what it was told goes into the history. Every written value is unique.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from ..client.errors import EventsLost, OutcomeUnknown, TicketEnded
 from ..wire.native import Consistency
 from .clients import Asked, Client, NotDone
 from .linearizability import UNKNOWN, Model, Operation
-from .models import Count, Mutex, Register
+from .models import Bell, Count, Mutex, Register
 
 UNSURE: Final = (NotDone, OutcomeUnknown, EventsLost, TicketEnded)
 """What an operation may end with besides a result."""
 
-MODELS: Final[Mapping[str, Model[Any]]] = {"register": Register(), "count": Count(), "mutex": Mutex()}
+MODELS: Final[Mapping[str, Model[Any]]] = {
+    "register": Register(),
+    "count": Count(),
+    "bell": Bell(),
+    "mutex": Mutex(),
+}
 """What judges the histories, by the name the jobs use."""
 
 Job = Callable[[Client, float], Coroutine[Any, Any, None]]
@@ -67,6 +72,24 @@ async def counters(client: Client, pause: float) -> None:
             await client.door.sleep(0.05)
 
 
+async def alarms(client: Client, pause: float) -> None:
+    """Have alarms ring and see, some time later, how often each did."""
+    random, name = client.random, ""
+    while await client.working(pause):
+        if random.random() < 0.6:
+            continue
+        try:
+            if name:
+                await client.query(Asked("bell", name, "times", ()), _linearizable(client), "alarms", "times", name)
+            name = f"a{client.unique()}"
+            await client.command(Asked("bell", name, "ring", ()), "alarms", "ring", name, random.choice((0, 50, 500)))
+        except NotDone:
+            name = ""  # it may have been begun, if the wait ended with the session
+            await client.door.sleep(0.05)
+        except UNSURE:
+            await client.door.sleep(0.05)
+
+
 async def locks(client: Client, pause: float) -> None:
     """Acquire locks, hold them for a while, release them; sometimes do not wait, or give up waiting."""
     random, watch = client.random, client.world.watch
@@ -107,5 +130,10 @@ def _linearizable(client: Client) -> Consistency:
     return client.random.choice((Consistency.LEASE, Consistency.READ_INDEX))
 
 
-JOBS: Final[Mapping[str, Job]] = {"registers": registers, "counters": counters, "locks": locks}
+JOBS: Final[Mapping[str, Job]] = {
+    "registers": registers,
+    "counters": counters,
+    "alarms": alarms,
+    "locks": locks,
+}
 """By the name of the machine they need."""

@@ -17,7 +17,7 @@ from quorate.kernel.testing.linearizability import (
     Verdict,
     linearizable,
 )
-from quorate.kernel.testing.models import Count, Mutex, Register
+from quorate.kernel.testing.models import Bell, Count, Mutex, Register
 
 
 def history(*lines: tuple[object, ...]) -> list[Operation]:
@@ -117,6 +117,17 @@ def test_counter_histories() -> None:
     assert not linearizable(history(add, ("b", "add", 3, 3, 2, 3)), Count())
     assert linearizable(history(("a", "add", 2, UNKNOWN, 0, None), ("b", "add", 3, 5, 2, 3)), Count())
     assert linearizable(history(("a", "add", 2, UNKNOWN, 0, None), ("b", "add", 3, 3, 2, 3)), Count())
+
+
+def test_bell_histories() -> None:
+    """A bell rings once, not early, and has rung when the asking is answered."""
+    ring = ("a", "ring", 3, 0, 9)
+    assert linearizable(history(ring, ("b", "times", 0, 1, 2), ("b", "times", 1, 3, 4)), Bell())
+    assert not linearizable(history(ring, ("b", "times", 1, 1, 2), ("b", "times", 0, 3, 4)), Bell())
+    assert not linearizable(history(ring, ("b", "times", 0, 10, 11)), Bell())
+    assert not linearizable(history(ring, ("b", "times", 2, 10, 11)), Bell())
+    assert not linearizable(history(("a", "ring", -1, 0, 9)), Bell())
+    assert linearizable(history(("a", "ring", UNKNOWN, 0, None), ("b", "times", 1, 3, 4)), Bell())
 
 
 def test_lock_histories() -> None:
