@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from quorate.kernel.catalog import Catalog
+from quorate.kernel.dispatch import operations
 from quorate.kernel.host import MachineHost
 from quorate.kernel.image import SnapshotDamaged
 from quorate.kernel.machine import Origin
@@ -30,7 +31,8 @@ from quorate.kernel.storage import encoding, layout
 from quorate.kernel.storage.errors import NewerFormat, StorageError
 from quorate.kernel.storage.memory import MemoryFileSystem
 from quorate.kernel.storage.recovery import Recovered, recover
-from quorate.kernel.system import PLUGINS, SESSIONS
+from quorate.kernel.system import FIRST_LOADED, PLUGINS, SESSIONS
+from quorate.kernel.system.plugins import Plugins
 from quorate.kernel.wire import batch, codec, formats, native, plain
 from quorate.plugins.counters.machine import CountersMachine
 from quorate.plugins.locks.machine import LocksMachine
@@ -123,13 +125,30 @@ def batches(content: bytes) -> None:
 
 
 def applied(content: bytes) -> None:
-    """What clients may bring into the log, applied by a replica: whatever it is, every machine goes on."""
+    """What clients may bring into the log, applied by a replica: whatever it is, every machine goes on.
+
+    The first byte says which command of which machine, unless the bytes are a whole request; the rest its arguments.
+    """
     host = _host()
-    for number in (SESSIONS, PLUGINS, *(host.request_number(name) for name in ("locks", "counters"))):
-        chunk = batch.pack_chunk(number, 2, 1, 1, content)
+    bodies = [(number, content) for number, _ in _COMMANDS]
+    try:
+        args: Any = plain.decode(content[1:])
+    except plain.Malformed:
+        args = None
+    if content and isinstance(args, list | dict):
+        number, command = _COMMANDS[content[0] % len(_COMMANDS)]
+        session = next(iter(host.sessions))
+        bodies.append((number, batch.pack_request(command, args, session=session, number=1, identities=("ip:here",))))
+        bodies.append((number, batch.pack_request(command, args)))
+    sequences = dict.fromkeys((number for number, _ in bodies), 0)
+    for number, body in bodies:
+        sequences[number] += 1
+        chunk = batch.pack_chunk(number, 2, 1, sequences[number], body)
         host.apply(Slot(host.slot + 1), batch.pack_batch(host.slot + 1, 1, 1, [chunk]))
     halted = [each.halted for each in host.status() if each.halted]
     assert not halted, halted
+    for _ in host.snapshot():
+        pass
 
 
 def membership(content: bytes) -> None:
@@ -227,11 +246,20 @@ def _host() -> MachineHost:
     requests = [batch.pack_request("announce", [1, dict.fromkeys(_CODE, 1)])]
     requests += [batch.pack_request("load", [name, name]) for name in _CODE]
     chunks = [batch.pack_chunk(PLUGINS, 1, 1, number, body) for number, body in enumerate(requests, 1)]
+    opening = [("found", [bytes(32)]), ("open", [10_000, "native", 1, 1])]
+    chunks += [
+        batch.pack_chunk(SESSIONS, 1, 1, number, batch.pack_request(*each)) for number, each in enumerate(opening, 1)
+    ]
     host.apply(Slot(1), batch.pack_batch(1, 1, 1, chunks))
     assert [each.name for each in host.status()] == [*_CODE]
     return host
 
 
+_COMMANDS: Final = [
+    (number, command)
+    for number, machine in ((PLUGINS, Plugins), (FIRST_LOADED + 1, LocksMachine), (FIRST_LOADED + 2, CountersMachine))
+    for command in operations(machine)[0]
+]
 _VOTES: Final = tuple(
     AcceptedValue(Ballot(3, MemberId(1)), Slot(slot), Value(Kind.COMMANDS, bytes([slot]) * 40)) for slot in range(1, 13)
 )
@@ -297,6 +325,14 @@ _ZOOKEEPER: Final = [
     znodes_wire.frame(7, Op.CLOSE_SESSION),
 ]
 _REQUEST: Final = batch.pack_request("add", ["x", 1])
+_ARGUMENTS: Final[list[Any]] = [
+    ["x", 1],
+    [1],
+    [1, ["x"], [], 0, 0, "who"],
+    {"label": 1, "exclusive": ["x"], "shared": ["y"], "wait_ms": 5, "delay_ms": 5},
+    ["x", 0, 1 << 62],
+    ["locks", "counters", 1],
+]
 _ENTRY: Final = layout.ENTRY.pack(layout.ACCEPTED, 1, 0, 13, 3, 1, crc32(b""))
 
 TARGETS: Final[dict[str, Fuzzed]] = {
@@ -306,7 +342,10 @@ TARGETS: Final[dict[str, Fuzzed]] = {
     "zookeeper-greeting": Fuzzed(zookeeper_greeting, [b"ruok", bytes([0, 0, 0, 45]) + bytes(44) + b"\0"]),
     "plain": Fuzzed(plain_values, [plain.encode(["add", {"a": [1, 2.5, None, True, b"x"]}])]),
     "batches": Fuzzed(batches, [batch.pack_batch(1, 2, 3, [batch.pack_chunk(1, 1, 1, 1, _REQUEST)])]),
-    "applied": Fuzzed(applied, [_REQUEST, batch.pack_request("acquire", [1, ["x"]])]),
+    "applied": Fuzzed(
+        applied,
+        [_REQUEST, *(bytes([n]) + plain.encode(args) for n in range(len(_COMMANDS)) for args in _ARGUMENTS)],
+    ),
     "membership": Fuzzed(
         membership,
         [
