@@ -24,13 +24,15 @@ what is left of the scope. It is kept whole, no hash stands for it: no world is 
 *Reductions*, none of which may change a verdict (tests compare with and without):
 
 1. A delivery that changes nothing and says nothing new is no step.
-2. Crash and restart are one step (see :mod:`.explorer_member`).
-3. If a member cannot crash any more, and the core does not itself wait for its oldest write, that write becomes durable
-   before anything else happens. Such a sync adds something to the disk and to the network, and does nothing else. So it
-   commutes with every step of this member and of others, and disables none: what may happen before it may as well
-   happen after it (a persistent set of one step: Godefroid, *Partial-order methods*, 1996, chapter 4). Two of the
-   checks could be blind to what is skipped, those that ask whether something is durable *already*. One is made when a
-   message leaves, which the sync does not hasten for any other message. For the other, that what is handed out is on
+2. Crash and restart are one step (see :mod:`.explorer_member`). Who will crash, if anybody, is chosen at the beginning:
+   worlds in which one member may crash and those in which another one may are gone through one beside the other, so
+   that in each of them the next reduction applies to all but one.
+3. If a member will not crash any more, and the core does not itself wait for its oldest write, that write becomes
+   durable before anything else happens. Such a sync adds something to the disk and to the network, and does nothing
+   else. So it commutes with every step of this member and of others, and disables none: what may happen before it may
+   as well happen after it (a persistent set of one step: Godefroid, *Partial-order methods*, 1996, chapter 4). Two of
+   the checks could be blind to what is skipped, those that ask whether something is durable *already*. One is made when
+   a message leaves, which the sync does not hasten for any other message. For the other, that what is handed out is on
    the disks of a quorum, votes of a member that leads are left out: they are the only ones that are counted without a
    message.
 4. Messages that are too late to have any effect are taken out of the network (:mod:`.explorer_network`).
@@ -50,7 +52,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 from typing import Final, NamedTuple
 
 from ..paxos.ballot import MemberId
@@ -137,23 +139,15 @@ class Explorer:
 
     # ---------------------------------------------------------------- the beginning
 
-    def _begin(self) -> int:
+    def _begin(self) -> list[int]:
+        """The worlds to begin with: one for each choice of who will crash."""
         scope = self.scope
         here = [self._outcome(start(self._setting, member, 0)).spot for member in self._members]
         network = 0
         for words in scope.opening:
             network = self._play(here, network, words)
-        left = Left(
-            scope.campaigns,
-            scope.proposals,
-            scope.changes,
-            scope.crashes,
-            scope.beats,
-            scope.transfers,
-            scope.reads,
-            scope.snapshots,
-        )
-        return self._world(here, network, self._left(left))
+        crashes = combinations_with_replacement(map(MemberId, scope.crashers), scope.crashes)
+        return [self._world(here, network, self._left(scope.whole()._replace(crashes=who))) for who in crashes]
 
     def _play(self, here: list[int], network: int, words: str) -> int:
         """One line of an opening, which changes `here`; returns the network after it."""
@@ -217,6 +211,7 @@ class Explorer:
     def _left(self, left: Left) -> int:
         number = self._left_numbers.setdefault(left, len(self._lefts))
         if number == len(self._lefts):
+            assert number <= _LEFT_MASK, "too much may happen"
             self._lefts.append(left)
         return number
 
@@ -267,8 +262,9 @@ class Explorer:
         scope, now, member = self.scope, left.now, state.member
         if state.writes:
             yield Step("sync", None, now), left
-        if left.crashes and member in scope.crashers:
-            after = left._replace(crashes=left.crashes - 1)
+        if member in left.crashes:
+            place = left.crashes.index(member)
+            after = left._replace(crashes=left.crashes[:place] + left.crashes[place + 1 :])
             for survive in range(1 + sum(len(write.records) for write in state.writes)):
                 yield Step("crash", survive, now), after
         if state.due <= self._setting.clock(member, now):
@@ -334,7 +330,7 @@ class Explorer:
             spot = spots[number]
             state = spot.state
             writes = len(state.writes)
-            if writes and scope.reduced and (not left.crashes or state.member not in scope.crashers):
+            if writes and scope.reduced and state.member not in left.crashes:
                 calm = self._calm(world, number)
                 if calm is not None:
                     return [self._next(world, here, letters, place, calm, left_number)]
@@ -387,10 +383,10 @@ class Explorer:
         depth, transitions, complete, failure = 0, 0, True, ""
         trace: tuple[str, ...] = ()
         try:
-            first = self._begin()
-            before[first] = first
-            self._check(first)
-            layer.append(first)
+            for first in self._begin():
+                before[first] = first
+                layer.append(first)
+                self._check(first)
             while layer and complete:
                 following: list[int] = []
                 for number, world in enumerate(layer):

@@ -12,6 +12,20 @@ QUIET = frozenset[type[Message]]({Beaten})
 """Messages that serve only leases, reads and progress: they may be muted where there is none of these."""
 
 
+class Left(NamedTuple):
+    """What may still happen, and what time it is."""
+
+    campaigns: int
+    proposals: tuple[tuple[bytes, ...], ...]
+    changes: tuple[Change, ...]
+    crashes: tuple[MemberId, ...]  # who will
+    beats: int
+    transfers: int
+    reads: int
+    snapshots: int
+    now: int = 0
+
+
 class Scope(NamedTuple):
     """The bounds of a world.
 
@@ -61,23 +75,22 @@ class Scope(NamedTuple):
         roles = [(each, Role.VOTER) for each in self.voters] + [(each, Role.LEARNER) for each in self.learners]
         return Configuration(Slot(0), tuple(Member(MemberId(each), role, f"tcp:{each}") for each, role in roles))
 
+    def whole(self) -> Left:
+        """All of it is left, but for crashes."""
+        return Left(
+            self.campaigns,
+            self.proposals,
+            self.changes,
+            (),
+            self.beats,
+            self.transfers,
+            self.reads,
+            self.snapshots,
+        )
+
     def running(self) -> tuple[MemberId, ...]:
         """All that run."""
         return tuple(map(MemberId, sorted(self.voters + self.learners + self.strangers)))
-
-
-class Left(NamedTuple):
-    """What may still happen, and what time it is."""
-
-    campaigns: int
-    proposals: tuple[tuple[bytes, ...], ...]
-    changes: tuple[Change, ...]
-    crashes: int
-    beats: int
-    transfers: int
-    reads: int
-    snapshots: int
-    now: int = 0
 
 
 class Report(NamedTuple):

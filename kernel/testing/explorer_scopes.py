@@ -76,6 +76,29 @@ FOUND_OPEN: Final = Scope(
 )
 """Member 1 made two changes and a decision of the last voters; member 2 may find the changes, but not the decision."""
 
+COMPETING: Final = Scope(
+    "competing changes",
+    voters=(1, 2, 3, 4),
+    learners=(5,),
+    opening=(
+        "1 campaigns",
+        "settle 1 2 3 4 5",
+        "hush",
+        "1 changes PROMOTE 5",
+        "settle 1 5",
+        "hush",
+        "2 campaigns",
+        "settle 2 3 4",
+        "hush",
+    ),
+    candidates=(1,),
+    campaigns=1,
+    changes=(change(ChangeKind.REMOVE, 1),),
+    muted=_VOTES_ONLY,
+)
+"""The counter-example to single-server changes in Raft (raft-dev, July 2015): 1 added 5, which only 1 and 5 accepted;
+2, elected without them, may remove 1; 1 campaigns again."""
+
 LEASES: Final = Scope(
     "leases",
     opening=("1 campaigns", "settle 1 2 3"),
@@ -95,7 +118,7 @@ READS: Final = Scope(
     proposals=((b"a",),),
     beats=1,
     reads=1,
-    readers=(1, 2),
+    readers=(1,),
     muted=frozenset({Refused, Fetch, Chosen, Commit}),
 )
 
@@ -113,15 +136,35 @@ SMALL: Final = (
     SECOND_LEADER,
     ONE_LEADER._replace(name="two leaders", candidates=(1, 2), campaigns=2, proposals=()),
     CATCH_UP,
+    COMPETING,
     LEASES,
     HAND_OVER,
 )
 """Scopes that take seconds."""
 
+_TWO: Final = ((b"a",), (b"b",))
+
 FULL: Final = (
+    Scope("two leaders, two proposals, a crash", campaigns=2, proposals=_TWO, crashes=1, muted=_VOTES_ONLY),
+    Scope("two leaders, two proposals", campaigns=2, proposals=_TWO, muted=_VOTES_ONLY),
+    SECOND_LEADER._replace(name="second leader, two proposals, a crash", proposals=_TWO, crashes=1),
+    CATCH_UP._replace(name="catch-up, a crash", crashes=1),
+    CATCH_UP._replace(name="catch-up by snapshot", snapshots=1, keepers=(1, 2)),
+    ONE_LEADER._replace(name="pre-vote, everything heard", canvass=True, muted=QUIET),
     MEMBERSHIP,
     SHRINKING,
-    READS,
+    COMPETING._replace(name="competing changes and elections", opening=COMPETING.opening[:-2]),
     FOUND_OPEN,
+    LEASES._replace(name="leases, a crash", crashes=1),
+    LEASES._replace(
+        name="leases, clocks that drift",
+        lease=5,
+        drift=200_000,
+        instants=7,
+        rates=((2, 120), (3, 120)),
+    ),
+    HAND_OVER._replace(name="hand over, late messages", opening=LEASES.opening),
+    READS,
+    READS._replace(name="reads at a follower", readers=(3,)),
 )
 """Scopes that take minutes."""

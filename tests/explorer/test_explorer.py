@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from copy import deepcopy
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -202,3 +203,13 @@ def test_what_is_not_complete_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     """An exploration that ran out of time does not claim to have seen everything."""
     assert main(["second leader", "--jobs", "1", "--seconds", "0"]) == 0
     assert "second leader: not complete" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_lists_every_bug() -> None:
+    """What the documentation says was planted is what there is."""
+    page = " ".join((Path(__file__).parents[2] / "docs" / "explanation" / "testing.rst").read_text().split())
+    for bug in BUGS.values():
+        assert (bug.plant.__doc__ or "no words").rstrip(".") in page, bug
