@@ -45,6 +45,8 @@ SESSION_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 20.0
 """How long a client waits before it gives an operation up as unknown."""
 ROOT: Final = "/campaign"
+READS: Final = frozenset(("total", "get"))
+"""Operations that change nothing."""
 MODELS: Final = {"count": Count(), "mutex": Mutex(), "register": Register()}
 
 
@@ -60,6 +62,7 @@ class Record:
         """When writes were acknowledged, in nanoseconds."""
         self.unknown = 0
         self.sessions_lost = 0
+        self._under_way: dict[tuple[str, Hashable, int], Operation] = {}
         self._mutex = threading.Lock()
         self._unique = itertools.count(1)
 
@@ -71,9 +74,19 @@ class Record:
         """One of the keys in use."""
         return f"{letter}{self.round}.{random.randrange(KEYS)}"
 
-    def add(self, model: str, operation: Operation, write: bool = True) -> None:
+    def begin(self, model: str, client: Hashable, key: str, name: str, *args: Hashable) -> Operation:
+        """A client begins an operation; :meth:`add` must follow."""
+        operation = Operation(client, key, name, args, UNKNOWN, time.monotonic_ns(), None)
+        if name not in READS:
+            with self._mutex:
+                self._under_way[model, client, operation.call] = operation
+        return operation
+
+    def add(self, model: str, operation: Operation) -> None:
         """An operation, answered or not; unanswered reads say nothing."""
+        write = operation.name not in READS
         with self._mutex:
+            self._under_way.pop((model, operation.client, operation.call), None)
             if operation.end is None:
                 self.unknown += 1
                 if not write:
@@ -108,8 +121,12 @@ class Record:
     def judge(self, rounds: set[int] | None = None) -> list[str]:
         """What is wrong with the histories of these rounds (of all by default), in words."""
         wrong = []
+        with self._mutex:
+            under_way = [(model, operation) for (model, *_), operation in self._under_way.items()]
+            answered = {name: list(self.operations[name]) for name in MODELS}
         for name, model in MODELS.items():
-            history = [each for each in list(self.operations[name]) if rounds is None or _round(each.key) in rounds]
+            history = answered[name] + [operation for of, operation in under_way if of == name]
+            history = [each for each in history if rounds is None or _round(each.key) in rounds]
             judgement: Judgement = linearizable(history, model)  # type: ignore[arg-type]
             if judgement.verdict is Verdict.NOT_LINEARIZABLE:
                 wrong.append(f"{name}: {judgement}")
@@ -197,21 +214,17 @@ class Clients:
 
 
 async def _asked(
-    record: Record, model: str, operation: Operation, answer: Coroutine[Any, Any, Plain], read: bool = False
+    record: Record, model: str, operation: Operation, answer: Coroutine[Any, Any, Plain]
 ) -> Plain | Exception:
     """Have an operation done and written down; the answer, or why there is none."""
     try:
         result: Plain = await answer
     except (QuorateError, TimeoutError) as error:
-        record.add(model, operation, not read)
+        record.add(model, operation)
         return error
     assert isinstance(result, Hashable)
-    record.add(model, operation._replace(result=result, end=time.monotonic_ns()), not read)
+    record.add(model, operation._replace(result=result, end=time.monotonic_ns()))
     return result
-
-
-def _begun(client: Hashable, key: str, name: str, *args: Hashable) -> Operation:
-    return Operation(client, key, name, args, UNKNOWN, time.monotonic_ns(), None)
 
 
 async def _counters(clients: Clients, random: Random) -> None:
@@ -223,11 +236,11 @@ async def _counters(clients: Clients, random: Random) -> None:
         if random.random() < 0.4:
             how = random.choice((Consistency.LEASE, Consistency.READ_INDEX))
             asked = session.query("counters", "get", key, consistency=how, timeout=ANSWER_SECONDS)
-            found = await _asked(record, "count", _begun(session.id, key, "total"), asked, read=True)
+            found = await _asked(record, "count", record.begin("count", session.id, key, "total"), asked)
         else:
             by = random.randrange(1, 10)
             asked = session.call("counters", "add", key, by, timeout=ANSWER_SECONDS)
-            found = await _asked(record, "count", _begun(session.id, key, "add", by), asked)
+            found = await _asked(record, "count", record.begin("count", session.id, key, "add", by), asked)
         if isinstance(found, SessionEnded) or session.ending is not None:
             record.sessions_lost += 1
             session = await clients.session()
@@ -255,7 +268,7 @@ async def _hold(record: Record, session: Session, key: str, random: Random) -> b
     """One turn with a lock; False if it is uncertain whether it is held still."""
     label = session.label()
     wait = random.choice((0, 300, 2000))
-    operation = _begun(session.id, key, "acquire")
+    operation = record.begin("mutex", session.id, key, "acquire")
     try:
         token = await session.call("locks", "acquire", label, [key], [], wait, 0, "campaign", timeout=ANSWER_SECONDS)
     except (QuorateError, TimeoutError):
@@ -267,7 +280,7 @@ async def _hold(record: Record, session: Session, key: str, random: Random) -> b
         return True
     await asyncio.sleep(random.expovariate(1 / 0.02))
     released = session.call("locks", "release", label, timeout=ANSWER_SECONDS)
-    found = await _asked(record, "mutex", _begun(session.id, key, "release", got), released)
+    found = await _asked(record, "mutex", record.begin("mutex", session.id, key, "release", got), released)
     return found is True
 
 
@@ -316,10 +329,10 @@ def _once(record: Record, client: KazooClient, random: Random) -> None:
             record.note_created(name)
         return
     if chance < 0.6:
-        operation, value = _begun(session, key, "get"), None
+        operation, value = record.begin("register", session, key, "get"), None
     else:
         value = record.unique()
-        operation = _begun(session, key, "set", value)
+        operation = record.begin("register", session, key, "set", value)
     try:
         if value is None:
             _within(client.sync_async(path))
@@ -329,9 +342,9 @@ def _once(record: Record, client: KazooClient, random: Random) -> None:
             _within(client.set_async(path, str(value).encode()))
             result = None
     except _UNSURE:
-        record.add("register", operation, value is not None)
+        record.add("register", operation)
     else:
-        record.add("register", operation._replace(result=result, end=time.monotonic_ns()), value is not None)
+        record.add("register", operation._replace(result=result, end=time.monotonic_ns()))
 
 
 # ---------------------------------------------------------------- a steady hand
@@ -371,11 +384,11 @@ class Ground(NamedTuple):
         record, client = self.record, self.client
         asyncio.run(_read_counters(record, endpoints))
         for key in record.keys("register"):
-            operation = _begun("last", key, "get")
+            operation = record.begin("register", "last", key, "get")
             self._steadily(client.sync_async, f"{ROOT}/{key}")
             found, _ = self._steadily(client.get_async, f"{ROOT}/{key}")
             end = time.monotonic_ns()
-            record.add("register", operation._replace(result=int(found) if found else None, end=end), write=False)
+            record.add("register", operation._replace(result=int(found) if found else None, end=end))
         self._steadily(client.sync_async, f"{ROOT}/log")
         there = set(self._steadily(client.get_children_async, f"{ROOT}/log"))
         missing = sorted(set(record.created) - there)
@@ -386,4 +399,4 @@ async def _read_counters(record: Record, endpoints: Sequence[str]) -> None:
     async with await aio.connect(endpoints, timeout=SESSION_SECONDS) as session:
         for key in record.keys("count"):
             asked = session.query("counters", "get", key, timeout=ANSWER_SECONDS)
-            await _asked(record, "count", _begun("last", key, "total"), asked, read=True)
+            await _asked(record, "count", record.begin("count", "last", key, "total"), asked)

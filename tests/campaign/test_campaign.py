@@ -81,6 +81,17 @@ def test_the_judge_sees_what_is_wrong() -> None:
     assert record.judge({2}) == []
 
 
+def test_what_is_under_way_may_have_happened() -> None:
+    """An operation whose answer is still to come explains what others see of it."""
+    record = Record()
+    begun = record.begin("count", "a", "c1.0", "add", 3)
+    seen = record.begin("count", "b", "c1.0", "total")
+    record.add("count", seen._replace(result=3, end=seen.call + 1))
+    assert record.judge() == []
+    record.add("count", begun._replace(result=4, end=seen.call + 2))
+    assert len(record.judge()) == 1
+
+
 def test_the_longest_silence_and_the_next_word() -> None:
     """Gaps are between acknowledged writes, and from and to the ends."""
     record = Record()

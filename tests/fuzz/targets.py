@@ -137,9 +137,8 @@ def applied(content: bytes) -> None:
         args = None
     if content and isinstance(args, list | dict):
         number, command = _COMMANDS[content[0] % len(_COMMANDS)]
-        session = next(iter(host.sessions))
-        bodies.append((number, batch.pack_request(command, args, session=session, number=1, identities=("ip:here",))))
-        bodies.append((number, batch.pack_request(command, args)))
+        bodies.append((number, _wrapped(command, content[1:], next(iter(host.sessions)))))
+        bodies.append((number, _wrapped(command, content[1:], 0)))
     sequences = dict.fromkeys((number for number, _ in bodies), 0)
     for number, body in bodies:
         sequences[number] += 1
@@ -149,6 +148,18 @@ def applied(content: bytes) -> None:
     assert not halted, halted
     for _ in host.snapshot():
         pass
+
+
+def _wrapped(command: str, args: bytes, session: int) -> bytes:
+    """A client's request as a replica puts it into the log."""
+    return batch.wrap_payload(
+        b"\x92" + plain.encode(command) + args,
+        session=session,
+        number=min(session, 1),
+        acknowledged=0,
+        events_acknowledged=0,
+        identities=("ip:here",),
+    )
 
 
 def membership(content: bytes) -> None:
