@@ -70,7 +70,7 @@ def test_handshake_in_pieces(room: Room) -> None:
 
 
 def test_client_that_has_seen_more_is_sent_away(room: Room) -> None:
-    """A replica that is behind the client closes without a word; one that has caught up serves."""
+    """A replica that is behind the client closes without a word; one that has caught up serves (ZK-2.3, ZK-11.2)."""
     talk = room.talk(zxid=1 << 40)
     assert talk.wire.closed
     assert not talk.wire.sent
@@ -94,7 +94,7 @@ def test_sessions_are_taken_up_again(room: Room) -> None:
 
 
 def test_pipelined_requests_take_effect_in_order(room: Room) -> None:
-    """Reads between writes, all in one piece, see exactly the writes before them."""
+    """Reads between writes, all in one piece, see exactly the writes before them (ZK-3.2, ZK-11.1)."""
     talk = room.talk()
     talk.call(Op.CREATE, create(b"/a", b"0"))
     frames = []
@@ -144,7 +144,7 @@ def test_event_stands_between_what_was_before_and_after(room: Room) -> None:
 
 def test_event_comes_before_newer_values(room: Room) -> None:
     """Another client's writes: the event is there before any reply that shows them, also when reads wait behind a
-    write."""
+    write (ZK-8.3)."""
     talk, other = room.talk(), room.talk()
     talk.call(Op.CREATE, create(b"/a", b"0"))
     talk.call(Op.GET_DATA, path_watch(b"/a", True))
@@ -174,7 +174,8 @@ def test_events_across_replicas() -> None:
 
 
 def test_sync_waits_and_so_does_what_follows(room: Room) -> None:
-    """A sync is answered after the barrier, reads behind it after it; a write behind it carries them all along."""
+    """A sync is answered after the barrier, reads behind it after it; a write behind it carries them all along
+    (ZK-9.6)."""
     talk = room.talk()
     talk.send(talk.say(Op.SYNC, b"\0\0\0\1/"), talk.say(Op.GET_DATA, path_watch(b"/")))
     assert not talk.wire.sent
@@ -388,6 +389,20 @@ def test_slow_client_is_waited_for(room: Room) -> None:
     assert talk.wire.reading
 
 
+def test_events_for_a_slow_client_wait_in_its_socket_only(room: Room) -> None:
+    """However much fires for a client that does not read, nothing of it is kept above the wire, which is bounded and
+    drops the client rather than an event (ZK-8.7)."""
+    slow, other = room.talk(), room.talk()
+    slow.call(Op.ADD_WATCH, wire.path_only(b"/") + b"\0\0\0\1")
+    slow.wire.takes = False
+    for number in range(50):
+        other.call(Op.CREATE, create(b"/n%d" % number))
+    assert not slow.connection.events
+    assert not slow.connection.out
+    assert slow.wire.pending == len(slow.wire.sent)
+    assert [each.path for each in slow.heard()] == [b"/n%d" % number for number in range(50)]
+
+
 def test_too_much_at_a_pause_drops_the_client(room: Room) -> None:
     """Reads between writes cannot be waited for: one that asks for more than fits is dropped, and the others go on."""
     talk, other = room.talk(), room.talk()
@@ -520,7 +535,7 @@ def test_every_reply_is_as_declared() -> None:
 
 
 def test_session_expires_in_silence(room: Room) -> None:
-    """A silent client's session ends, its connection is closed; one that pings stays."""
+    """A silent client's session ends, its connection is closed; one that pings stays (ZK-10.1)."""
     quiet, lively = room.talk(timeout=1000), room.talk(timeout=1000)
     quiet.call(Op.CREATE, create(b"/e", b"", 1))
     for _ in range(8):

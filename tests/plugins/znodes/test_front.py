@@ -47,7 +47,7 @@ def test_one_chunk_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fail_over_costs_nothing_within_the_grace() -> None:
     """Without a leader for a while: reads and pings go on, writes wait and are answered later, nobody is
-    disconnected."""
+    disconnected (ZK-11.1)."""
     room = Room(grace="4000")
     talk = room.talk()
     room.cell.serve(False)
@@ -116,7 +116,7 @@ def test_lost_quorum_is_not_told_as_expiry(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_sessions_move_between_replicas() -> None:
     """A session that comes to another replica leaves the old connection closed; what was still on its way there is
-    not done."""
+    not done (ZK-2.5)."""
     room = Room(3)
     old = room.talk(0)
     old.call(Op.CREATE, create(b"/e", b"", 1))
@@ -231,7 +231,7 @@ def test_lost_answers_end_the_connections_they_were_for() -> None:
 
 
 def test_silent_callers_are_sent_away() -> None:
-    """Who connects and says nothing does not stay; nor does half a connect request."""
+    """Who connects and says nothing does not stay; nor does half a connect request (ZK-2.10)."""
     room = Room()
     front = room.fronts[0]
     talk = Talk(room, front)

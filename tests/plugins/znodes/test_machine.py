@@ -20,7 +20,7 @@ from znodes_wire import Bench, create, digest_from_scratch, frame, path_version,
 
 def test_sequence_numbers_count_creates_only() -> None:
     """A deletion does not give a number back, a failed multi does (ZOOKEEPER-1624), and the counter wraps as 32 bits
-    do."""
+    do (ZK-5.7, ZK-9.4)."""
     bench = Bench()
     s = bench.open(1)
     bench.call(s, Op.CREATE, create(b"/q"))
@@ -38,7 +38,7 @@ def test_sequence_numbers_count_creates_only() -> None:
 
 
 def test_failing_multi_is_answered_as_the_original_does() -> None:
-    """Zeros before the culprit, its code, RUNTIME_INCONSISTENCY behind; no error in the head."""
+    """Zeros before the culprit, its code, RUNTIME_INCONSISTENCY behind; no error in the head (ZK-9.3)."""
     bench = Bench()
     s = bench.open(1)
     bench.call(s, Op.CREATE, create(b"/keep", b"x"))
@@ -58,7 +58,7 @@ def test_failing_multi_is_answered_as_the_original_does() -> None:
 
 def test_multi_sees_its_own_steps_and_shares_one_zxid() -> None:
     """Later steps see earlier ones; all carry the same transaction number; results have the original's shapes (a
-    create2 counts as a create there)."""
+    create2 counts as a create there) (ZK-9.2)."""
     bench = Bench()
     s = bench.open(1)
     body = several(
@@ -95,7 +95,7 @@ def test_malformed_multi_changes_nothing(body: bytes) -> None:
 
 
 def test_sessions_are_checked() -> None:
-    """A session attached elsewhere is told so, one that is gone as well; neither changes anything."""
+    """A session attached elsewhere is told so, one that is gone as well; neither changes anything (ZK-2.5)."""
     bench = Bench()
     s = bench.open(1)
     moved = bench.chunk((s, frame(5, Op.CREATE, create(b"/x"))), origin=Origin(2, 1))
@@ -108,7 +108,7 @@ def test_sessions_are_checked() -> None:
 
 def test_close_within_a_chunk() -> None:
     """closeSession removes the ephemerals in one transaction at once, refuses what follows, and the kernel's later
-    word changes nothing."""
+    word changes nothing (ZK-6.1, ZK-6.2)."""
     bench = Bench()
     s, other = bench.open(1), bench.open(2)
     for path in (b"/e1", b"/e2"):
@@ -138,7 +138,7 @@ def test_sessions_of_other_faces_do_not_count() -> None:
 
 def test_containers_go_when_emptied() -> None:
     """A container lives until it has had children and has none; one never used goes after a while; what is occupied
-    stays."""
+    stays (ZK-6.3)."""
     bench = Bench()
     s = bench.open(1)
     for path in (b"/used", b"/unused", b"/full"):
@@ -160,6 +160,30 @@ def test_containers_go_when_emptied() -> None:
     assert b"/full" in nodes
 
 
+def test_sweeps_are_alike_everywhere() -> None:
+    """What is swept is decided where the timer is applied, from what is replicated: a replica that came by a snapshot
+    in between deletes the same, in the same order, with the same transaction numbers (ZK-6.5)."""
+    bench = Bench()
+    s = bench.open(1)
+    for number in (3, 1, 2):
+        bench.call(s, Op.CREATE_CONTAINER, create(b"/k%d" % number, b"", Mode.CONTAINER))
+        bench.call(s, Op.CREATE, create(b"/k%d/c" % number))
+        bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t%d" % number, 1000 * number))
+    for number in (1, 2):
+        bench.call(s, Op.DELETE, path_version(b"/k%d/c" % number))
+    twin = Bench()
+    twin.machine.restore_chunks(bench.machine.snapshot_chunks(), 1)
+    twin.timers, twin.time, twin.wall, twin.sessions = dict(bench.timers), bench.time, bench.wall, dict(bench.sessions)
+    seen: tuple[list[bytes], list[bytes]] = ([], [])
+    for each, paths in ((bench, seen[0]), (twin, seen[1])):
+        each.machine.observer = lambda event, path, *lists, paths=paths: paths.append(path)
+        each.pass_time(2 * SWEEP_MS)
+    assert seen[0] == seen[1]
+    assert set(seen[0]) == {b"/k1", b"/k2", b"/t1", b"/t2", b"/t3"}
+    assert twin.machine.zxid == bench.machine.zxid
+    assert twin.machine.digest() == bench.machine.digest()
+
+
 def test_a_container_is_what_the_operation_says() -> None:
     """createContainer makes one whatever its flags, which only number it; inside a multi the flags decide (ZK-6.3)."""
     bench = Bench()
@@ -177,7 +201,7 @@ def test_a_container_is_what_the_operation_says() -> None:
 
 def test_time_to_live() -> None:
     """A node goes when neither it nor a child changed for its time; a change renews it; without the option there are
-    none."""
+    none (ZK-6.4)."""
     bench = Bench()
     s = bench.open(1)
     assert bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t", 5000)).err == 0
@@ -202,7 +226,7 @@ def test_time_to_live() -> None:
 
 
 def test_rights_travel_with_the_command() -> None:
-    """A list is enforced by the identities in the chunk; deleting needs the right on the parent."""
+    """A list is enforced by the identities in the chunk; deleting needs the right on the parent (ZK-7.2)."""
     bench = Bench()
     s = bench.open(1)
     ann = (*wire.HERE, digest_identity(b"ann:pw"))
@@ -235,12 +259,12 @@ def test_rights_travel_with_the_command() -> None:
         (Op.SET_DATA, put(b"/p", b"", 9), -103), (Op.SET_DATA, put(b"", b""), -8),
         (Op.SET_ACL, wire.set_acl(b"", wire.WORLD), -8), (Op.CHECK, path_version(b""), -8),
         (Op.SET_DATA, put(b"/zookeeper/config", b""), -102), (Op.SET_ACL, wire.set_acl(b"x", wire.WORLD), -8),
-        (Op.SET_ACL, wire.set_acl(b"/p", []), -114), (Op.RECONFIG, b"", -123), (Op.CREATE, b"\0\0\0\5/x", -5),
+        (Op.SET_ACL, wire.set_acl(b"/p", []), -114), (Op.CREATE, b"\0\0\0\5/x", -5),
         (Op.SET_DATA, b"\xff\xff\xff\xff", -5), (Op.SET_DATA, b"\xff\xff\xff\xf9/", -5),
     ],
 )  # fmt: skip
 def test_refusals(op: int, body: bytes, err: int) -> None:
-    """Each refusal has the original's code, consumes a transaction number and changes nothing."""
+    """Each refusal has the original's code, consumes a transaction number and changes nothing (ZK-4.2)."""
     bench = Bench()
     s = bench.open(1)
     bench.call(s, Op.CREATE, create(b"/p"))

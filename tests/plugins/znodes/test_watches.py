@@ -88,7 +88,8 @@ def test_table(watches: Watches, kind: Kind, on: bytes, expected: dict[str, list
 
 
 def test_deleted_node_is_told_once(watches: Watches) -> None:
-    """A data and a child watch of one connection on a deleted node bring one event, and the parent's watch its own."""
+    """A data and a child watch of one connection on a deleted node bring one event, and the parent's watch its own
+    (ZK-8.2)."""
     ear = Ear()
     watches.add(Kind.DATA, b"/n", ear)
     watches.add(Kind.CHILDREN, b"/n", ear)
@@ -111,7 +112,8 @@ def test_one_event_for_many_watches(watches: Watches) -> None:
 
 
 def test_events_only_for_readers(watches: Watches) -> None:
-    """Who may not read the node hears nothing, and its one-time watch is spent all the same (CVE-2024-23944)."""
+    """Who may not read the node hears nothing, and its one-time watch is spent all the same (ZK-7.6,
+    CVE-2024-23944)."""
     ann = acl.digest_identity(b"ann:pw")
     secret = acl.packed([Entry(1, *ann)])
     reader, stranger = Ear((ann,)), Ear()
@@ -141,7 +143,7 @@ def test_in_use_or_not(watches: Watches, armed: list[bool]) -> None:
 
 
 def test_removal_by_kind(watches: Watches) -> None:
-    """removeWatches takes the kind asked for and says when there was none."""
+    """removeWatches takes the kind asked for and says when there was none (ZK-8.5)."""
     ear = Ear()
     for kind in Kind:
         watches.add(kind, b"/a", ear)
@@ -155,7 +157,7 @@ def test_removal_by_kind(watches: Watches) -> None:
 
 
 def test_what_was_missed() -> None:
-    """What a returning client is told, from its last transaction number."""
+    """What a returning client is told, from its last transaction number (ZK-8.4)."""
     tree = Tree()
     tree.create(b"/n", b"", OPEN, 0, False, (), 5, 0)
     tree.put(b"/n", b"1", -1, (), 7, 0)
