@@ -262,10 +262,15 @@ def running(directory: Path, replicas: int = 3, **options: Any) -> Iterator[Real
 
 
 def wait_until(what: Callable[[], bool], seconds: float, otherwise: str) -> float:
-    """Ask until `what()` is true, and fail with `otherwise` after `seconds`; how long it took."""
-    began = time.monotonic()
+    """Ask until `what()` is true, and fail with `otherwise` after `seconds`; how long it took. Time for which this
+    process was itself stopped does not count against the others."""
+    began = last = time.monotonic()
+    waited = 0.0
     while not what():
-        if time.monotonic() - began > seconds:
+        now = time.monotonic()
+        waited += min(now - last, 1.0)
+        last = now
+        if waited > seconds:
             raise TimeoutError(f"{otherwise} after {seconds:g} s")
         time.sleep(0.02)
     return time.monotonic() - began
