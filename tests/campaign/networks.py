@@ -58,8 +58,8 @@ class Network:
         _run("ip", "addr", "add", f"{_SUBNET}.254/24", "dev", "campaign")
         _run("ip", "link", "set", "campaign", "up")
         for index, host in enumerate(self.hosts):
-            words = ["unshare", "-n", "sh", "-c", "echo; exec sleep infinity"]
-            holder = subprocess.Popen(words, stdout=subprocess.PIPE)
+            words = ["unshare", "-n", "sh", "-c", "echo; exec cat"]  # which ends when this process does
+            holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._holders.append(holder)
             assert holder.stdout is not None
             holder.stdout.readline()  # it is in its namespace
@@ -89,10 +89,8 @@ class Network:
     def close(self) -> None:
         """Take it down."""
         for holder in self._holders:
-            holder.kill()
-            holder.wait()
-            assert holder.stdout is not None
-            holder.stdout.close()
+            with holder:
+                holder.kill()
         _run("ip", "link", "del", "campaign")
 
     def _inside(self, index: int, *words: str) -> None:
