@@ -16,10 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum rule { NOTHING, DIE_BEFORE_SYNC, DIE_AFTER_SYNC, FAIL_SYNC, FAIL_SYNC_LATE, SLOW_SYNC, FAIL_WRITE, TORN_WRITE };
+enum rule { NOTHING, DIE_BEFORE_SYNC, DIE_AFTER_SYNC, FAIL_SYNC, FAIL_SYNC_LATE, SLOW_SYNC, FAIL_WRITE, TORN_WRITE, NO_ROOM };
 
 struct orders {
     _Atomic int32_t rule;
@@ -129,10 +130,17 @@ long syscall(long number, ...)
     return result;
 }
 
+/* Whether a write would need room that the file does not have yet. */
+static int grows(int fd, off_t end)
+{
+    struct stat now;
+    return fstat(fd, &now) == 0 && S_ISREG(now.st_mode) && end > now.st_size;
+}
+
 static ssize_t put(const char *name, int fd, const void *bytes, size_t size, off_t at)
 {
     ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, name);
-    if (strikes(FAIL_WRITE, fd))
+    if (strikes(FAIL_WRITE, fd) || (grows(fd, at + (off_t)size) && strikes(NO_ROOM, fd)))
         return failed(-1);
     if (strikes(TORN_WRITE, fd)) {
         real(fd, bytes, size / 2, at);
@@ -147,13 +155,14 @@ ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t at) { return put(
 ssize_t write(int fd, const void *bytes, size_t size)
 {
     ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
-    return strikes(FAIL_WRITE, fd) ? failed(-1) : real(fd, bytes, size);
+    int fails = strikes(FAIL_WRITE, fd) || (grows(fd, lseek(fd, 0, SEEK_CUR) + (off_t)size) && strikes(NO_ROOM, fd));
+    return fails ? failed(-1) : real(fd, bytes, size);
 }
 
 static int allocate(const char *name, int fd, off_t at, off_t size)
 {
     int (*real)(int, off_t, off_t) = dlsym(RTLD_NEXT, name);
-    return strikes(FAIL_WRITE, fd) ? orders->value : real(fd, at, size);
+    return strikes(FAIL_WRITE, fd) || strikes(NO_ROOM, fd) ? orders->value : real(fd, at, size);
 }
 
 int posix_fallocate(int fd, off_t at, off_t size) { return allocate("posix_fallocate", fd, at, size); }

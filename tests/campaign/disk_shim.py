@@ -29,6 +29,8 @@ class Rule(enum.IntEnum):
     FAIL_WRITE = 6
     TORN_WRITE = 7
     """Half of the bytes are written, then the process dies."""
+    NO_ROOM = 8
+    """What needs more room than the file has fails, as on a full disk; what fits into it goes on."""
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from typing import Final
 
 from damage import Mode, Region, damage, files, newer_format
 from disk_shim import Rule, library
+from histories import ANSWER_SECONDS, ROOT, connected
 from real_cell import TIMING, Ended, RealCell, Replica, wait_until
 
 LEASE: Final = TIMING.lease_ms / 1000
@@ -238,8 +239,38 @@ def failing_snapshot(scene: Scene) -> None:
     scene.healed()
 
 
+def fill(scene: Scene) -> bool:
+    """No room for anything new, on one replica, a majority, or all, while much is written: nobody gives up, and no
+    restart is needed when there is room again. Returns whether any replica said that its disk is full."""
+    victims = scene.some()
+    kazoo = connected(scene.cell.zookeepers)
+    kazoo.ensure_path(f"{ROOT}/bulk")
+    for each in victims:
+        each.disk.order(Rule.NO_ROOM, errno.ENOSPC, left=1, forever=True)
+    answers = [kazoo.set_async(f"{ROOT}/bulk", bytes(200_000)) for _ in range(40)]
+    scene.hold(2.0, 4.0)
+    full = [each.index for each in victims if (each.status() or {}).get("full")]
+    scene.words.append(f"{full} say that they are full")
+    for each in victims:
+        each.disk.clear()
+    for each in victims:
+        if each.answers()["ailing"]:
+            scene.wrong.append(f"replica {each.index} gave up for want of room: {each.last_words()}")
+    scene.healed()
+    for answer in answers:
+        answer.wait(ANSWER_SECONDS)
+    kazoo.stop()
+    kazoo.close()
+    return bool(full)
+
+
 def full_disk(scene: Scene) -> None:
-    """ENOSPC from every write on one replica, a majority, or all; then there is room again, and no restart."""
+    """A full disk, as far as what is written needs room."""
+    fill(scene)
+
+
+def failing_room(scene: Scene) -> None:
+    """ENOSPC from every write, also where there was room: a replica may need a restart after that, and says so."""
     victims = scene.some()
     for each in victims:
         each.disk.order(Rule.FAIL_WRITE, errno.ENOSPC, left=1, forever=True)
@@ -571,6 +602,7 @@ DISKS: Final[tuple[Fault, ...]] = (
     failing_write,
     failing_snapshot,
     full_disk,
+    failing_room,
     file_size_limit,
     slow_disk,
 )

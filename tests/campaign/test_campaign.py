@@ -38,6 +38,20 @@ def episode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Episode]:
 
 
 @NEEDS_COMPILER
+def test_a_full_disk_is_waited_for(episode: Episode) -> None:
+    """Without room for the next segment a replica says so and waits; with room it goes on, and nobody restarts it."""
+    full: list[bool] = []
+
+    def all_full(scene: menu.Scene) -> None:
+        scene.some = lambda: list(scene.cell.replicas)  # type: ignore[method-assign]
+        full.append(menu.fill(scene))
+
+    episode.strike(all_full)
+    assert episode.violations == []
+    assert full == [True]
+
+
+@NEEDS_COMPILER
 @pytest.mark.parametrize("rule", [Rule.DIE_BEFORE_SYNC, Rule.DIE_AFTER_SYNC, Rule.TORN_WRITE], ids=_name)
 def test_a_crash_at_the_nth_sync(episode: Episode, rule: Rule) -> None:
     """It dies right before, right after or in the middle of writing; it comes back with all it said."""
