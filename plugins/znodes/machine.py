@@ -348,15 +348,21 @@ class ZnodesMachine(RawMachine):
         undo = tree.undo = []
         results: list[bytes] = []
         failure: Err | None = None
+        malformed: Malformed | None = None
         try:
             for op, record in steps:
                 body = self._change(commit, allow, session, who, op, record, 0)
                 results.append(MULTI_HEADER.pack(multi.RESULTS[op], False, 0) + (body if op != Op.CHECK else b""))
         except Fault as fault:
             failure = fault.err
+        except Malformed as error:
+            malformed = error
         finally:
             tree.undo = None
             tree.observer = observer
+        if malformed is not None:
+            tree.roll_back(undo)
+            raise malformed
         if failure is not None:
             tree.roll_back(undo)
             later = len(steps) - len(results) - 1

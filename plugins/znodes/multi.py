@@ -30,6 +30,12 @@ def _create(frame: bytes, at: int) -> int:
     return create_end(frame, at)
 
 
+_BY_FLAGS: Final[Mapping[int, Op]] = {
+    Mode.CONTAINER: Op.CREATE_CONTAINER,
+    Mode.TTL: Op.CREATE_TTL,
+    Mode.TTL_SEQUENTIAL: Op.CREATE_TTL,
+}
+
 WRITES: Final[Mapping[int, Callable[[bytes, int], int]]] = {
     Op.CREATE: _create,
     Op.CREATE2: _create,
@@ -75,8 +81,9 @@ def split(frame: bytes, at: int, allowed: Mapping[int, Callable[[bytes, int], in
                 raise Malformed("record cut short")
             record = frame[at:end]
             if op in _CREATES:
-                # As in the original the flags decide what is created and so what its result looks like.
-                op = Op.CREATE_CONTAINER if _int(record, len(record) - 4)[0] == Mode.CONTAINER else Op.CREATE
+                # As in the original the flags decide what is created and so what its result looks like; one with a
+                # time to live, which it has not, is malformed when its turn comes.
+                op = _BY_FLAGS.get(_int(record, len(record) - 4)[0], Op.CREATE)
             elif op == Op.CREATE_TTL and _int(record, len(record) - 12)[0] not in _TTLS:
                 op, record = Op.CREATE, record[:-8]
             steps.append((op, record))

@@ -366,3 +366,17 @@ def test_null_characters_come_before_rights() -> None:
     assert bench.call(s, Op.CREATE, create(b"/shut/\0")).err == Err.BAD_ARGUMENTS
     assert bench.call(s, Op.DELETE, path_version(b"/shut/\0")).err == Err.BAD_ARGUMENTS
     assert bench.call(s, Op.CREATE, create(b"/shut/x")).err == Err.NO_AUTH
+
+
+def test_a_time_to_live_that_is_not_there_spoils_a_multi() -> None:
+    """A plain creation with the flags of one with a time to live is malformed when its turn comes: nothing happens, not
+    even what stood before it. Behind a step that fails its turn does not come."""
+    bench = Bench()
+    s = bench.open(1)
+    without = (Op.CREATE, create(b"/t", b"", Mode.TTL))
+    spoiled = bench.call(s, Op.MULTI, several((Op.CREATE, create(b"/a")), without))
+    assert (spoiled.err, spoiled.body) == (Err.MARSHALLING_ERROR, b"")
+    assert b"/a" not in bench.machine.tree.nodes
+    failed = bench.call(s, Op.MULTI, several((Op.DELETE, path_version(b"/none")), without))
+    assert failed.err == 0
+    assert bench.machine.digest() == digest_from_scratch(bench.machine)

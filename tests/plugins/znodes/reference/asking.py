@@ -43,6 +43,9 @@ GOOD_LISTS: Final = (
     (entry(31, "world", "anyone"), entry(31, "world", "anyone")),
     (entry(30, "world", "anyone"),),
 )
+READABLE: Final = tuple(
+    each for each in GOOD_LISTS if any(one["scheme"] == b"world" and one["perms"] & 1 for one in each)
+)
 BAD_LISTS: Final = (
     (),
     None,
@@ -63,20 +66,49 @@ class Ask(NamedTuple):
     body: bytes
 
 
-class Asker:
-    """Draws requests. `odd`: what part of them is odd."""
+class Leave(NamedTuple):
+    """What may be asked for. Where ZooKeeper 3.8.0 is known to behave otherwise, comparing with it must leave things
+    out.
 
-    def __init__(self, random: Random, *, odd: float = 0.05, ttl: bool = True) -> None:
+    `check`: check outside a multi. `reconfig`: reconfig. `brief`: nodes with a time to live that passes in no time.
+    `watches`: watches of any kind. `mixed`: watches that fire once and watches that stay on the same paths.
+    `unreadable`: lists that do not let everybody read. `narrow`: removing only watches that stay, and checking whether
+    there is a watch.
+    """
+
+    check: bool = True
+    reconfig: bool = True
+    brief: bool = True
+    watches: bool = True
+    mixed: bool = True
+    unreadable: bool = True
+    narrow: bool = True
+
+
+EVERYTHING: Final = Leave()
+
+
+class Asker:
+    """Draws requests. `odd`: what part of them is odd. `prefix`: below which node everything happens."""
+
+    def __init__(self, random: Random, *, odd: float = 0.05, prefix: str = "", leave: Leave = EVERYTHING) -> None:
         self.random = random
         self.odd = odd
-        self.ttl = ttl
+        self.leave = leave
+        own = prefix.replace("/", "-")
+        self.paths = [path + own if path.startswith("/zookeeper") else prefix + path for path in PATHS]
+        self.odd_paths = [prefix + path if path.startswith(("/a", "/b")) else path for path in ODD]
+        self.lasting = [prefix + path for path in ("/c", "/a/y")]
+        """Where watches that stay are set, unless they are mixed with others."""
         self._values = 0
 
     def write(self) -> Ask:
         """A request that changes something, or fails to."""
+        leave = self.leave
         op = self._weighed(
             (Op.CREATE, 10), (Op.SET_DATA, 8), (Op.DELETE, 6), (Op.CREATE2, 3), (Op.MULTI, 4), (Op.SET_ACL, 2),
-            (Op.CHECK, 1), (Op.CREATE_CONTAINER, 1), (Op.CREATE_TTL, 1), (Op.RECONFIG, 0.1),
+            (Op.CHECK, leave.check), (Op.CREATE_CONTAINER, 1), (Op.CREATE_TTL, 1),
+            (Op.RECONFIG, 0.1 * leave.reconfig),
         )  # fmt: skip
         if op == Op.RECONFIG:
             return Ask(op, b"\xff\xff\xff\xff" * 3 + bytes(8))
@@ -88,10 +120,12 @@ class Asker:
 
     def read(self) -> Ask:
         """A request that changes nothing in the cell, though perhaps what is watched."""
+        leave = self.leave
         op = self._weighed(
             (Op.GET_DATA, 10), (Op.EXISTS, 8), (Op.GET_CHILDREN, 4), (Op.GET_CHILDREN2, 4), (Op.GET_ACL, 1),
             (Op.SYNC, 1), (Op.MULTI_READ, 1), (Op.GET_EPHEMERALS, 1), (Op.GET_ALL_CHILDREN_NUMBER, 1),
-            (Op.ADD_WATCH, 2), (Op.REMOVE_WATCHES, 1), (Op.CHECK_WATCHES, 1), (Op.WHO_AM_I, 0.5),
+            (Op.ADD_WATCH, 2 * leave.watches), (Op.REMOVE_WATCHES, 1), (Op.CHECK_WATCHES, leave.narrow),
+            (Op.WHO_AM_I, 0.5),
         )  # fmt: skip
         if op == Op.MULTI_READ:
             kinds = self.random.choices((Op.GET_DATA, Op.GET_CHILDREN), k=self.random.randrange(4))
@@ -124,8 +158,8 @@ class Asker:
     def path(self) -> bytes | None:
         """A path, mostly a good one."""
         if self._is_odd():
-            return self.random.choice(ODD).encode("utf-8", "surrogatepass")
-        return self.random.choice(PATHS).encode()
+            return self.random.choice(self.odd_paths).encode("utf-8", "surrogatepass")
+        return self.random.choice(self.paths).encode()
 
     def value(self) -> bytes | None:
         """Data that nobody else writes."""
@@ -140,7 +174,8 @@ class Asker:
         """A list, mostly the one that lets anybody do anything."""
         if self._is_odd():
             return {"value": self.random.choice(BAD_LISTS)}
-        return {"value": self.random.choice(GOOD_LISTS) if self.random.random() < 0.2 else WORLD}
+        lists = GOOD_LISTS if self.leave.unreadable else READABLE
+        return {"value": self.random.choice(lists) if self.random.random() < 0.2 else WORLD}
 
     def flags(self, op: int) -> int:
         """How to create."""
@@ -159,7 +194,9 @@ class Asker:
             made = {"path": path, "data": self.value(), "acl": self.acl(), "flags": self.flags(op)}
             return jute.Create.build(made)
         if op == Op.CREATE_TTL:
-            ttl = random.choice((1000, 100_000, 100_000, 1 << 40, 0, -1) if self._is_odd() else (1000, 100_000))
+            ttl = random.choice(
+                (1 << 40, 0, -1) if self._is_odd() else (1000 if self.leave.brief else 100_000, 100_000)
+            )
             made = {"path": path, "data": self.value(), "acl": self.acl(), "flags": self.flags(op), "ttl": ttl}
             return jute.CreateTtl.build(made)
         if op in (Op.DELETE, Op.CHECK):
@@ -169,11 +206,18 @@ class Asker:
         if op == Op.SET_ACL:
             return jute.SetAcl.build({"path": path, "acl": self.acl(), "version": self.version()})
         if op in (Op.EXISTS, Op.GET_DATA, Op.GET_CHILDREN, Op.GET_CHILDREN2):
-            return jute.PathWatch.build({"path": path, "watch": random.random() < 0.5})
+            watch = random.random() < 0.5 and self.leave.watches
+            if not self.leave.mixed and path is not None and path.decode("utf-8", "replace") in self.lasting:
+                watch = False
+            return jute.PathWatch.build({"path": path, "watch": watch})
         if op == Op.ADD_WATCH:
+            if not self.leave.mixed:
+                path = random.choice(self.lasting).encode()
             return jute.PathKind.build({"path": path, "kind": 2 if self._is_odd() else random.randrange(2)})
         if op in (Op.REMOVE_WATCHES, Op.CHECK_WATCHES):
-            return jute.PathKind.build({"path": path, "kind": 9 if self._is_odd() else random.randrange(1, 6)})
+            return jute.PathKind.build(
+                {"path": path, "kind": 9 if self._is_odd() else random.randrange(1, 6 if self.leave.narrow else 4)}
+            )
         if op == Op.WHO_AM_I:
             return b""
         return jute.PathOnly.build({"path": path})

@@ -128,7 +128,12 @@ class Cell:
         results: list[Any] = []
         for number, (op, values) in enumerate(steps):
             try:
+                if op in records.CREATES and values["flags"] in (Mode.TTL, Mode.TTL_SEQUENTIAL):
+                    raise Malformed("no time to live")
                 answer = self._one(session, who, op, values, now)
+            except Malformed:
+                self.tree.back_to(before)
+                raise
             except Refused as refused:
                 self.tree.back_to(before)
                 errors = [0] * number + [refused.err] + [Err.RUNTIME_INCONSISTENCY] * (len(steps) - number - 1)

@@ -133,7 +133,8 @@ class Client:
         return {"count": self.cell.tree.below(values["path"] or "/")}
 
     def _who_am_i(self, values: dict[str, Any]) -> Any:
-        return {"who": [{"scheme": s, "id": name.split(":")[0] if s == "digest" else name} for s, name in self.who]}
+        shown = [{"scheme": s, "id": name.split(":")[0] if s == "digest" else name} for s, name in self.who]
+        return {"who": sorted(shown, key=str)}
 
     def _sync(self, values: dict[str, Any]) -> Any:
         return {"path": values["path"]}

@@ -74,7 +74,7 @@ RESULTS: Final[Mapping[int, Any]] = {
 IN_MULTI: Final = (*CREATES, Op.CREATE_TTL, Op.DELETE, Op.CHECK, Op.SET_DATA)
 IN_MULTI_READ: Final = (Op.GET_DATA, Op.GET_CHILDREN)
 
-UNORDERED: Final = ("children", "paths")
+UNORDERED: Final = ("children", "paths", "who")
 """Lists that a server may give in any order."""
 
 
@@ -116,7 +116,7 @@ def plain(found: Any, unordered: tuple[str, ...] = ()) -> Any:
             value = text(value)
         elif name in ("changed", "exists", "children", "persistent", "recursive", "paths") and isinstance(value, list):
             value = [text(item) for item in value]
-        made[name] = sorted(value) if name in unordered and isinstance(value, list) else value
+        made[name] = sorted(value, key=str) if name in unordered and isinstance(value, list) else value
     return made
 
 
