@@ -297,7 +297,8 @@ class RawMachine(StateMachine):
     """The form for hot paths: bytes in, bytes out, many operations a command, encoding and session checks your own.
 
     A chunk is whatever the machine's front on one replica gathered in one turn. It is one command to the kernel (one
-    index).
+    index). Chunks come from fronts only, so what is in them can be believed: the requests of native clients to such a
+    machine are refused (``front-only``).
     """
 
     def apply_chunk(self, commit: Commit, chunk: bytes, answers: list[bytes] | None) -> None:
