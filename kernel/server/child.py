@@ -43,7 +43,8 @@ DESCRIPTORS_MAX: Final = 1 << 16
 
 @implementer(IReadDescriptor)
 class Child:
-    """Runs `work` in a forked child; `done` is called on the reactor with None, or with words of what went wrong."""
+    """Runs `work` in a forked child; `done` is called on the reactor with None, or with words of what went wrong.
+    Raises OSError: there is no room for a child, and nothing of it is left."""
 
     def __init__(self, reactor: Reactor, work: Callable[[], None], done: Callable[[str | None], None]) -> None:
         self._reactor = reactor
@@ -54,7 +55,12 @@ class Child:
         with warnings.catch_warnings():
             # Threads exist (the journal's); the docstring says why this is safe nevertheless.
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-            self.pid = os.fork()
+            try:
+                self.pid = os.fork()
+            except OSError:
+                os.close(self._descriptor)
+                os.close(writing)
+                raise
         if self.pid == 0:
             _be_child(work, writing, parent)
         os.close(writing)

@@ -92,11 +92,15 @@ class Snapshotting:
         """Begin a snapshot of `host`, which is at `slot`."""
         began = self._clock()
         self.taking = slot
-        self._child = Child(
-            self._reactor,
-            lambda: _write(self._snapshots, slot, configuration, host),
-            lambda wrong: self._taken(slot, wrong),
-        )
+        try:
+            self._child = Child(
+                self._reactor,
+                lambda: _write(self._snapshots, slot, configuration, host),
+                lambda wrong: self._taken(slot, wrong),
+            )
+        except OSError as error:
+            self._taken(slot, f"no child could be forked: {error}")
+            return
         self._log.debug(
             "snapshot at slot {slot} begun in process {pid}; forking took {ms:.1f} ms",
             slot=slot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,30 @@ class CellTests(TestCase):
         await cell.serving()
         assert all(cell.replica(m)._recovered.snapshot is not None for m in cell.running)
         await cell.until(lambda: [len(cell.machine(m).log) for m in cell.running] == [10, 10, 10])
+
+    async def test_a_snapshot_that_cannot_begin_is_put_off(self) -> None:
+        """Without room for a child the replica goes on as before, keeps no descriptor, and tries again later."""
+        cell = await self.started(size=1, snapshot_log=100_000)
+        snapshotting = cell.replica(1).snapshotting
+        forks: list[int] = []
+
+        def no_fork() -> int:
+            forks.append(len(os.listdir("/dev/fd")))
+            raise BlockingIOError("no more processes")
+
+        patched = self.patch(os, "fork", no_fork)
+        for _ in range(10):
+            snapshotting._not_before = 0
+            await cell.fill(1, "k", 30_000)
+        assert value(await cell.add(1, "a")) == 1
+        assert len(forks) > 1
+        assert len(set(forks)) == 1
+        assert not snapshotting._snapshots.kept
+        patched.restore()
+        snapshotting._not_before = 0
+        for _ in range(10):
+            await cell.fill(1, "k", 30_000)
+        await cell.until(lambda: snapshotting._snapshots.kept)
 
     async def test_the_doors_of_machines_in_a_snapshot_open(self) -> None:
         """A replica that starts from a snapshot opens the door of each machine in it, though none is loaded anew."""
