@@ -50,6 +50,8 @@ URGENT: Final = (Heartbeat, Beaten)
 PAUSE_MIN: Final = 0.02
 PAUSE_MAX: Final = 1.0
 GREETING_PATIENCE: Final = 5.0
+STRANGERS_MAX: Final = 32
+"""Callers that have not said who they are; if there are more, the one that has waited longest goes."""
 _KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}
 _BURST: Final = 256 << 10
 _UNBOUNDED: Final = 1 << 40  # a link bounds its own queue
@@ -93,6 +95,7 @@ class Peers:
         self.queue_limit = queue_limit
         self._links: dict[int, Link] = {}
         self._calls: dict[int, Call] = {}
+        self._strangers: dict[Call, None] = {}
         self._listener: LeanListener | None = None
         self._silent = False
 
@@ -109,7 +112,7 @@ class Peers:
         for link in self._links.values():
             link.stop()
         self._links.clear()
-        for call in list(self._calls.values()):
+        for call in (*self._calls.values(), *self._strangers):
             call.close()
         self._calls.clear()
 
@@ -154,7 +157,11 @@ class Peers:
 
     def _accepted(self, sock: socket.socket, address: object) -> None:
         _keep_alive(sock)
-        Call(self, sock).start()
+        call = Call(self, sock)
+        self._strangers[call] = None
+        if len(self._strangers) > STRANGERS_MAX:
+            next(iter(self._strangers)).close()
+        call.start()
 
     def greeted(self, call: Call, greeting: Greeting) -> TurnedAway | None:
         """Judge a caller; a good one replaces its earlier call."""
@@ -179,10 +186,12 @@ class Peers:
                 return TurnedAway(Refusing.ROLLED_BACK, "a later run of this member is connected")
             before.close()
         self._calls[greeting.member] = call
+        del self._strangers[call]
         return None
 
     def hung_up(self, call: Call) -> None:
         """A call ended."""
+        self._strangers.pop(call, None)
         if call.sender is not None and self._calls.get(call.sender.member) is call:
             del self._calls[call.sender.member]
 

@@ -223,7 +223,7 @@ def test_running_out_of_descriptors(cell: RealCell) -> None:
     _, hard = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
     with unnoticed(cell):
         resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (160, hard))
-        doors = ("client", "zookeeper") * 75
+        doors = ("client", "zookeeper", "peer") * 75
         links = [socket.create_connection(address(cell, door), PATIENCE) for door in doors]
         turned_away = [link for link in links if not _stays(link)]
         assert 0 < len(turned_away) < len(links)

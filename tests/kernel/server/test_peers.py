@@ -13,7 +13,7 @@ from quorate.kernel.node_messages import AnyMessage, Forward
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Heartbeat, Sender
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
-from quorate.kernel.server.peers import Peers
+from quorate.kernel.server.peers import STRANGERS_MAX, Peers
 from quorate.kernel.server.witness import Witness
 from quorate.kernel.wire.formats import PEER_VERSION, Greeting, TurnedAway
 from twisted.internet import reactor
@@ -177,3 +177,27 @@ class PeersTests(TestCase):
 
             await self.until(closed)
         assert ear.messages == []
+
+    async def test_strangers_cannot_take_every_place(self) -> None:
+        """However many call and say nothing, few are kept, the latest; members are let in all the while."""
+        one, _ = self.make(1)
+        two, _ = self.make(2)
+        self.start(one)
+        callers = [socket.create_connection(("127.0.0.1", one.port())) for _ in range(STRANGERS_MAX + 10)]
+        for caller in callers:
+            self.addCleanup(caller.close)
+            caller.setblocking(False)
+        self.start(two)
+        await self.until(lambda: two.connected() == [1])
+
+        def gone(caller: socket.socket) -> bool:
+            try:
+                return caller.recv(1) == b""
+            except BlockingIOError:
+                return False
+
+        assert [gone(caller) for caller in callers[:10]] == [True] * 10
+        assert len(one._strangers) <= STRANGERS_MAX
+        assert sum(map(gone, callers)) <= 11
+        one.stop()
+        assert all(gone(caller) for caller in callers)
