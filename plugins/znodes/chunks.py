@@ -29,6 +29,10 @@ PAUSE_OP: Final = 0
 """The type of a pause; clients' requests of this type never get into a chunk (in the original it is a
 notification's)."""
 
+MEMBERS_OP: Final = -16
+"""The type of a frame of our own that tells who is in the cell, or answers a client's request to change it; no client
+can send it either."""
+
 _HEAD: Final = Struct(">BBH")
 _SIZE: Final = Struct(">H")
 

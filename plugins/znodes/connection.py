@@ -409,7 +409,7 @@ class Connection:
                         continue
                     self.wire.pause()
                     return at
-                if op == _RECONFIG:
+                if op == _RECONFIG and front.settings.reconfig:
                     if self.in_flight or self.queue:
                         return at
                     self.stage = Stage.CHANGING
@@ -433,16 +433,12 @@ class Connection:
             self._put(buffer[start:at], count, writing)
         return at
 
-    def go_on(self, answer: bytes = b"", *, written: bytes = b"") -> None:
-        """A change for this client alone has come to its end: its answer, or what is `written` to the log for it."""
+    def go_on(self, written: bytes) -> None:
+        """A change for this client alone has come to its end, and this request is to be answered by the log."""
         if self.wire.closed:
             return
         self.stage = Stage.OPEN
-        if written:
-            self._put(written, 1, writing=True)
-        else:
-            self.sent_count += 1
-            self.wire.send(answer)
+        self._put(written, 1, writing=True)
         self.wire.resume()
         if self.rest:
             self.received(b"")

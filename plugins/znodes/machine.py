@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 from ...kernel.machine import Commit, Plain, RawMachine, SessionId
 from . import codec, ensemble, images, multi, paths
 from .acl import SUPER, Identities
-from .chunks import PAUSE_OP, RUN, Allow, unpack_head
+from .chunks import MEMBERS_OP, PAUSE_OP, RUN, Allow, unpack_head
 from .codec import MULTI_END, MULTI_HEADER, REPLY, REPLY_INT, REQUEST, reply, ustring
 from .protocol import (
     ANY_VERSION,
@@ -246,13 +246,20 @@ class ZnodesMachine(RawMachine):
         """Apply a less common request; returns the body of its reply."""
         if op == Op.MULTI:
             return self._multi(commit, allow, session, who, frame)
-        if op == Op.RECONFIG:
+        if op == MEMBERS_OP:
             return self._configured(commit, frame)
+        if op == Op.RECONFIG:
+            raise Fault(Err.RECONFIG_DISABLED)
         return self._change(commit, allow, session, who, op, frame, codec.HEAD)
 
     def _configured(self, commit: Commit, frame: bytes) -> bytes:
-        """A front writes down who is in the cell, see :mod:`.reconfig`; an older text than the one there is void."""
+        """A front writes down who is in the cell, or why it is not to be changed: see :mod:`.reconfig`. An older text
+        than the one there is void."""
+        if len(frame) < codec.HEAD + codec.LONG.size:
+            raise Malformed("number")
         (number,) = codec.LONG.unpack_from(frame, codec.HEAD)
+        if number < 0:
+            raise Fault(Err(number))
         text = codec.path_only(frame, codec.HEAD + 8)
         node = self.tree.nodes[paths.CONFIG]
         if number > ensemble.number_of(node.value):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from . import ensemble, jute, paths
 from .acl import permits
-from .codec import LONG, REQUEST, reply, ustring
-from .protocol import Err, Fault, Malformed, Op, Right
+from .chunks import MEMBERS_OP
+from .codec import LONG, REQUEST, ustring
+from .protocol import Err, Fault, Malformed, Right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,13 +51,10 @@ class Reconfiguring:
         try:
             goal = self._judge(connection, frame)
         except Fault as fault:
-            front.reactor.callLater(0, self._refuse, connection, xid, fault.err)
+            front.reactor.callLater(0, connection.go_on, refused(xid, fault.err))
             return
         self._request = _Request(connection, xid, goal, front)
         front.reactor.callLater(0, self._step)
-
-    def _refuse(self, connection: Connection, xid: int, err: Err) -> None:
-        connection.go_on(reply(xid, self._front.machine.zxid, err))
 
     def changed(self) -> None:
         """Another configuration is in force, or this replica serves again."""
@@ -76,8 +74,6 @@ class Reconfiguring:
     def _judge(self, connection: Connection, frame: bytes) -> Mapping[MemberId, Member]:
         """The members that are asked for. Raises Fault, in the original's order of checks."""
         front = self._front
-        if not front.settings.reconfig:
-            raise Fault(Err.RECONFIG_DISABLED)
         if self._request is not None:
             raise Fault(Err.RECONFIG_IN_PROGRESS)
         try:
@@ -105,10 +101,10 @@ class Reconfiguring:
             self._request = None
         elif change is None:
             self._request = None
-            request.connection.go_on(written=frame(request.xid, configuration))
+            request.connection.go_on(frame(request.xid, configuration))
         elif front.reactor.seconds() >= request.until:
             self._request = None
-            request.connection.go_on(reply(request.xid, front.machine.zxid, Err.NEW_CONFIG_NO_QUORUM))
+            request.connection.go_on(refused(request.xid, Err.NEW_CONFIG_NO_QUORUM))
         else:
             front.replica.change_membership(configuration.number, change)
             request.timer = front.reactor.callLater(AGAIN, self._step)
@@ -138,7 +134,11 @@ class _Request:
 
 
 def frame(xid: int, configuration: Configuration) -> bytes:
-    """What goes into the log: the text of a configuration under its number. Clients' own requests of this type never
-    get there."""
+    """What goes into the log: the text of a configuration under its number."""
     body = LONG.pack(configuration.number) + ustring(ensemble.text(configuration))
-    return REQUEST.pack(8 + len(body), xid, Op.RECONFIG) + body
+    return REQUEST.pack(8 + len(body), xid, MEMBERS_OP) + body
+
+
+def refused(xid: int, err: Err) -> bytes:
+    """What goes into the log instead when nothing is changed: a refusal is a transaction, too."""
+    return REQUEST.pack(16, xid, MEMBERS_OP) + LONG.pack(err)
