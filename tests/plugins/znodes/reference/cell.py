@@ -93,6 +93,8 @@ class Cell:
             changes = self._end(session)
             tree.changes = changes
             return None
+        if op == Op.RECONFIG:
+            raise Refused(Err.RECONFIG_DISABLED)
         path = values["path"]
         if op == Op.DELETE:
             return tree.delete(path, values["version"], who, zxid)

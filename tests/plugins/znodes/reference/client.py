@@ -139,10 +139,6 @@ class Client:
     def _sync(self, values: dict[str, Any]) -> Any:
         return {"path": values["path"]}
 
-    def _reconfig(self, values: dict[str, Any]) -> None:
-        """Not without the operator's leave. Unlike in the original a refused one has no transaction of its own."""
-        raise Refused(Err.RECONFIG_DISABLED)
-
     def _add_watch(self, values: dict[str, Any]) -> Any:
         if values["kind"] not in (0, 1):
             raise Malformed("mode")
@@ -215,7 +211,6 @@ _READS: Final = {
     Op.CHECK_WATCHES: Client._check_watches,
     Op.REMOVE_WATCHES: Client._remove_watches,
     Op.MULTI_READ: Client._several,
-    Op.RECONFIG: Client._reconfig,
     Op.PING: lambda client, values: None,
 }
 
@@ -233,6 +228,7 @@ WRITES: Final = frozenset(
         Op.SET_ACL,
         Op.CHECK,
         Op.MULTI,
+        Op.RECONFIG,
         Op.CLOSE_SESSION,
     )
 )
