@@ -277,11 +277,13 @@ def main() -> None:
         replica = {**cell["replicas"][index], "pid": report["replicas"][index]["pid"]}
         if options.children:
             directory(replica["zookeeper"], options.children)
+            print(f"  longest turns: {turns(cell)} ms")
         if options.watches:
             watches(replica, options.watches)
+            print(f"  longest turns: {turns(cell)} ms")
         if options.sessions:
             sessions(replica, options.sessions)
-        print(f"longest turns: {turns(cell)} ms")
+            print(f"  longest turns: {turns(cell)} ms")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ OPEN_ACL: Final = b"\0\0\0\1\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone"
 HEAD: Final = 8
 """Bytes of a request's header in its frame (xid and type); records begin behind it."""
 
+_MANY: Final = 8
+"""Fewer names than this are packed one by one."""
 _int = INT.unpack_from
 _long = LONG.unpack_from
 
@@ -140,6 +142,32 @@ def set_acl(frame: bytes, at: int = HEAD) -> tuple[bytes, bytes, int]:
         raise Malformed("path, acl, version") from None
 
 
+def set_watches(frame: bytes, lists: int, at: int = HEAD) -> tuple[int, list[list[bytes]]]:
+    """setWatches (3 lists) and setWatches2 (5): the last transaction seen, and the paths of each list."""
+    try:
+        (zxid,) = _long(frame, at)
+        at += 8
+        found = []
+        for _ in range(lists):
+            (count,) = _int(frame, at)
+            at += 4
+            if count == -1 or count * 4 > len(frame) - at:
+                raise Malformed("list")
+            paths = []
+            for _ in range(count):
+                (length,) = _int(frame, at)
+                at += 4
+                end = at + length
+                if length < 0 or end > len(frame):
+                    raise Malformed("path")
+                paths.append(frame[at:end])
+                at = end
+            found.append(paths)
+    except StructError:
+        raise Malformed("transaction, lists of paths") from None
+    return zxid, found
+
+
 def buffer_end(frame: bytes, at: int) -> int:
     """Where the buffer or ustring at `at` ends."""
     try:
@@ -189,8 +217,11 @@ def ustring(text: bytes) -> bytes:
 
 
 def vector(texts: list[bytes]) -> bytes:
-    """A vector of ustrings."""
+    """A vector of ustrings. Names in large directories mostly are of one length, which saves nearly everything."""
     pack = INT.pack
+    if len(texts) > _MANY and len(lengths := set(map(len, texts))) == 1:
+        head = pack(lengths.pop())
+        return pack(len(texts)) + head + head.join(texts)
     parts = [pack(len(texts))]
     for text in texts:
         parts.append(pack(len(text)))

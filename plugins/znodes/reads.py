@@ -7,9 +7,9 @@ the reply; a Fault or Malformed is the error the client gets. Watches are set on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from . import acl, codec, jute, multi
+from . import acl, codec, multi
 from .codec import INT, MULTI_END, MULTI_HEADER
 from .protocol import Err, Event, Fault, Malformed, Op, Right, WatchMode
 from .tree import Node, Tree, stat
@@ -132,26 +132,27 @@ def _multi_read(place: Place, client: Client, frame: bytes) -> bytes:
 
 
 def _set_watches(place: Place, client: Client, frame: bytes) -> bytes:
-    return _rearm(place, client, jute.read(jute.SetWatches, frame[codec.HEAD :]))
+    return _rearm(place, client, *codec.set_watches(frame, 3))
 
 
 def _set_watches2(place: Place, client: Client, frame: bytes) -> bytes:
-    record = jute.read(jute.SetWatches2, frame[codec.HEAD :])
-    for kind, found in ((Kind.PERSISTENT, record.persistent), (Kind.RECURSIVE, record.recursive)):
-        for path in found:
+    zxid, found = codec.set_watches(frame, 5)
+    for kind, paths in ((Kind.PERSISTENT, found[3]), (Kind.RECURSIVE, found[4])):
+        for path in paths:
             place.watches.add(kind, path, client)
-    return _rearm(place, client, record)
+    return _rearm(place, client, zxid, found)
 
 
-def _rearm(place: Place, client: Client, record: Any) -> bytes:
+def _rearm(place: Place, client: Client, zxid: int, found: list[list[bytes]]) -> bytes:
     """Set a reconnected client's watches again; tell at once of those that should have fired meanwhile."""
-    for kind, found, exists in (
-        (Kind.DATA, record.changed, False),
-        (Kind.DATA, record.exists, True),
-        (Kind.CHILDREN, record.children, False),
+    changed, exists, children = found[:3]
+    for kind, paths, absent in (
+        (Kind.DATA, changed, False),
+        (Kind.DATA, exists, True),
+        (Kind.CHILDREN, children, False),
     ):
-        for path in found:
-            event = missed(place.tree, kind, path, record.zxid, exists=exists)
+        for path in paths:
+            event = missed(place.tree, kind, path, zxid, exists=absent)
             if event is None:
                 place.watches.add(kind, path, client)
                 continue

@@ -12,6 +12,7 @@ from quorate.plugins.znodes import codec, jute
 from quorate.plugins.znodes.protocol import Malformed, Op
 
 paths = st.binary(max_size=12)
+several = st.lists(paths, max_size=3)
 values = st.none() | st.binary(max_size=12)
 ints = st.integers(-(2**31), 2**31 - 1)
 longs = st.integers(-(2**63), 2**63 - 1)
@@ -50,6 +51,20 @@ CASES: dict[str, Case] = {
         lambda frame: frame[codec.HEAD + 4 : codec.buffer_end(frame, codec.HEAD)],
         lambda r: r.path or b"",
         st.fixed_dictionaries({"path": values}),
+    ),
+    "set_watches": (
+        jute.SetWatches,
+        lambda frame: codec.set_watches(frame, 3),
+        lambda r: (r.zxid, [r.changed, r.exists, r.children]),
+        st.fixed_dictionaries({"zxid": longs, "changed": several, "exists": several, "children": several}),
+    ),
+    "set_watches2": (
+        jute.SetWatches2,
+        lambda frame: codec.set_watches(frame, 5),
+        lambda r: (r.zxid, [r.changed, r.exists, r.children, r.persistent, r.recursive]),
+        st.fixed_dictionaries(
+            {"zxid": longs, **dict.fromkeys(("changed", "exists", "children", "persistent", "recursive"), several)}
+        ),
     ),
     "path_only": (jute.PathOnly, codec.path_only, lambda r: r.path, st.fixed_dictionaries({"path": paths})),
     "put": (
@@ -130,8 +145,13 @@ def test_replies_are_as_declared() -> None:
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
     head = jute.ReplyHeader.parse(frame[4:])
     assert (head.xid, head.zxid, head.err, frame[20:]) == (7, 9, -101, b"xyz")
-    names = [b"a", b"", b"ccc"]
-    assert jute.ChildrenReply.parse(codec.vector(names)).children == names
+    for names in (
+        [],
+        [b"a", b"", b"ccc"],
+        [b"%03d" % each for each in range(20)],
+        [b"%d" % each for each in range(20)],
+    ):
+        assert jute.ChildrenReply.build({"children": names}) == codec.vector(names)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=4))
