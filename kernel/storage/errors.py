@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The error numbers by which an operating system says that there is no room (left, in the quota, or in the limit)."""
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""The error numbers by which an operating system says that there is no room (left, in the quota, or in the limit), be
+it for bytes or for one more open file."""
 
 
 class StorageError(Exception):

@@ -437,21 +437,26 @@ class Journal:
         self._file, self._number, self._size, self._position, self._chain = file, number, size, PAGE, self._next_chain
 
     def _mark(self, stop: Stop) -> None:
-        self._marks.write(
-            Mark(
-                self._owner.disk,
-                self._marks.newest.sequence + 1,
-                self._number,
-                self._position,
-                self.durable,
-                self._chain,
-                self._written,
-                stop,
-            )
+        """Write the next mark. Where there is no room even for that, because the file system copies on write, the one
+        before stands: it certifies less, and nothing wrong."""
+        mark = Mark(
+            self._owner.disk,
+            self._marks.newest.sequence + 1,
+            self._number,
+            self._position,
+            self.durable,
+            self._chain,
+            self._written,
+            stop,
         )
+        try:
+            self._marks.write(mark)
+        except OSError as error:
+            if not out_of_space(error):
+                raise
 
     def _stopped(self, error: OSError, path: str) -> JournalFull:
-        """No room: say so in the marks, which need none."""
+        """No room: say so in the marks, which mostly need none."""
         if not self._full:
             self._full = True
             self._mark(Stop.FULL)

@@ -253,10 +253,7 @@ def fill(scene: Scene) -> bool:
     scene.words.append(f"{full} say that they are full")
     for each in victims:
         each.disk.clear()
-    for each in victims:
-        if each.answers()["ailing"]:
-            scene.wrong.append(f"replica {each.index} gave up for want of room: {each.last_words()}")
-    scene.healed()
+    _after_room(scene, victims)
     for answer in answers:
         answer.wait(ANSWER_SECONDS)
     kazoo.stop()
@@ -270,7 +267,7 @@ def full_disk(scene: Scene) -> None:
 
 
 def failing_room(scene: Scene) -> None:
-    """ENOSPC from every write, also where there was room: a replica may need a restart after that, and says so."""
+    """ENOSPC from every write, also where there was room, as on file systems that copy on write."""
     victims = scene.some()
     for each in victims:
         each.disk.order(Rule.FAIL_WRITE, errno.ENOSPC, left=1, forever=True)
@@ -282,14 +279,10 @@ def failing_room(scene: Scene) -> None:
 
 
 def _after_room(scene: Scene, victims: list[Replica]) -> None:
-    """There is room again: who gave up for want of it needs a restart, the others nothing."""
+    """There is room again: nobody may have given up for want of it."""
     for each in victims:
-        status = each.status()
-        if status is None or status["ailing"]:
-            scene.words.append(f"{each.index} gave up: {status and status['ailing']}")
-            each.kill()
-            each.start()
-            each.answers()
+        if each.answers()["ailing"]:
+            scene.wrong.append(f"replica {each.index} gave up for want of room: {each.last_words()}")
     scene.healed()
 
 

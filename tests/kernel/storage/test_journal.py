@@ -373,3 +373,52 @@ def test_a_mark_is_not_written_by_two_threads(kit: Any, tmp_path: Path) -> None:
     assert len(again.state.votes) == 299
     assert not again.notes
     again.close()
+
+
+def test_a_file_system_that_copies_on_write_is_full(kit: Any) -> None:
+    """No block at all can be written, the marks' neither: the same batch is written when there is room, and marks that
+    could not be written in between do not matter."""
+    fs = kit.memory()
+    journal = kit.recover(fs).journal
+    kit.write(journal, kit.vote(1))
+    journal.append([kit.vote(2, b"x" * 900)])
+    batch = journal.seal()
+    full = {"journal", "marks"}
+
+    def refuse(effect: str, path: str) -> None:
+        if effect == "write" and any(path.startswith(kit.path(name)) for name in full):
+            raise OSError(errno.ENOSPC, "no space")
+
+    fs.before = refuse
+    for _ in range(2):
+        with pytest.raises(JournalFull):
+            journal.write(batch)
+    full.remove("journal")
+    journal.write(batch)
+    fs.before = None
+    kit.write(journal, kit.vote(3))
+    journal.settle()
+    fs.crash(Random(2))
+    found = kit.recover(fs)
+    assert found.state.intact
+    assert len(found.state.votes) == 3
+
+
+def test_no_descriptor_for_a_segment_is_waited_for(kit: Any) -> None:
+    """A computer whose files are all open has a disk that is as good as before."""
+    fs = kit.memory()
+    journal = kit.recover(fs).journal
+
+    def refuse(effect: str, path: str) -> None:
+        if effect == "create":
+            raise OSError(errno.ENFILE, "too many open files in the system")
+
+    fs.before = refuse
+    kit.write(journal, kit.vote(1, bytes(1500)))
+    journal.append([kit.vote(2, bytes(1500))])
+    batch = journal.seal()
+    with pytest.raises(JournalFull):
+        journal.write(batch)
+    fs.before = None
+    journal.write(batch)
+    assert not journal.failed
