@@ -24,6 +24,10 @@ from twisted.logger import Logger
 _CHAIN: Final = 16
 """Ends that are called in one turn, those that ends ask for included, before descriptors have their say again."""
 
+_EVENTS: Final = 256
+"""Descriptors that are served in one turn, so that thousands of clients that come, speak or leave at once do not hold
+up an election. Those that were ready as well are served in the next turns; the kernel begins with them then."""
+
 
 class TurnReactor(EPollReactor):
     """An epoll reactor whose turns have an end. See :class:`.turn.EndsTurns`."""
@@ -60,7 +64,7 @@ class TurnReactor(EPollReactor):
 
     def doPoll(self, timeout: float | None) -> None:
         try:
-            events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
+            events = self._poller.poll(-1 if timeout is None else timeout, min(len(self._selectables), _EVENTS))
         except OSError as error:
             if error.errno == errno.EINTR:
                 return

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from quorate.kernel.server import reactor as reactor_module
 from quorate.kernel.server.reactor import TurnReactor
 from quorate.kernel.server.turn import EndsTurns, Turns
 
@@ -74,6 +75,30 @@ def test_the_end_comes_after_every_descriptor_and_timer(reactor: TurnReactor) ->
     finally:
         for reader, (ours, theirs) in zip(readers, pairs, strict=True):
             reactor.removeReader(reader)
+            ours.close()
+            theirs.close()
+
+
+def test_a_turn_serves_so_many_and_the_next_the_others(reactor: TurnReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are ready, a turn is short, and nobody is served twice before all were once."""
+    monkeypatch.setattr(reactor_module, "_EVENTS", 3)
+    steps: list[str] = []
+    pairs = [socket.socketpair() for _ in range(8)]
+    try:
+        for number, (ours, theirs) in enumerate(pairs):
+            reactor.addReader(Reader(ours, steps))
+            theirs.send(b"%d" % number)
+        served = []
+        for _ in range(3):
+            reactor.doIteration(0)
+            served.append(len(steps))
+            for number, (_, theirs) in enumerate(pairs):
+                theirs.send(b"+%d" % number)
+        assert served == [3, 6, 9]
+        assert sorted(step[0] for step in steps[:8]) == [str(number) for number in range(8)]
+    finally:
+        reactor.removeAll()
+        for ours, theirs in pairs:
             ours.close()
             theirs.close()
 
