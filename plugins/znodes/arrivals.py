@@ -57,14 +57,14 @@ class Arrivals:
                 self._read_only(connection, session, password)
             else:
                 connection.drop()
-        elif session >= 0 and front.waited_ms >= front.patience_ms(connection):
-            connection.drop()  # it has no time to wait here
         elif session < 0:
             self._found(connection, self.local.find(session, password))
+        elif not session and front.settings.local_sessions:
+            self._found(connection, self.local.open(connection.timeout_ms))
+        elif 0 < front.patience_ms(connection) <= front.waited_ms:
+            connection.drop()  # it has no time to wait here
         elif session:
             self._attach(connection, session, password)
-        elif front.settings.local_sessions:
-            self._found(connection, self.local.open(connection.timeout_ms))
         else:
             self._open(connection)
 
