@@ -24,6 +24,9 @@ class Fault(enum.Enum):
     PARTITION = "partition"
     ISOLATE = "isolate"
     ONE_WAY = "one-way"
+    QUORUM_LOSS = "quorum-loss"
+    CONSTRAINED = "constrained-election"
+    CHAIN = "chain"
     PARTIAL = "partial"
     KILL = "kill"
     POWER = "power"
@@ -68,5 +71,15 @@ class Plan(NamedTuple):
 RHYTHMS: Final = ((0.3, 0.1), (0.6, 0.1), (1.0, 0.3), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0))
 """Between strokes, and how long they last: from a cell that hardly finds the time to elect somebody to long calm."""
 
-MOVERS: Final = (Fault.CASCADE, Fault.ISOLATE, Fault.KILL, Fault.POWER, Fault.PAUSE, Fault.TRANSFER, Fault.STRIKE)
+MOVERS: Final = (
+    Fault.CASCADE,
+    Fault.CONSTRAINED,
+    Fault.ISOLATE,
+    Fault.KILL,
+    Fault.POWER,
+    Fault.PAUSE,
+    Fault.QUORUM_LOSS,
+    Fault.TRANSFER,
+    Fault.STRIKE,
+)
 """Kinds that prefer the leader."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..paxos.quorum import ChangeKind, InvalidChange, Role
 from ..paxos.replica import NotLeader
+from . import shapes
 from .clock import MILLISECOND, SECOND
 from .faults import Fault, Plan
 from .lifecycle import Boundary, Stage
@@ -68,6 +69,9 @@ class Nemesis:
             Fault.PARTITION: self._partition,
             Fault.ISOLATE: self._isolate,
             Fault.ONE_WAY: self._one_way,
+            Fault.QUORUM_LOSS: self._quorum_loss,
+            Fault.CONSTRAINED: self._constrained,
+            Fault.CHAIN: self._chain,
             Fault.PARTIAL: self._partial,
             Fault.KILL: partial(self._kill, False),
             Fault.POWER: partial(self._kill, True),
@@ -224,30 +228,57 @@ class Nemesis:
         self._mend_later()
         return True
 
-    def _partial(self) -> bool:
-        """A shape of Ng et al. ("Omni-Paxos", EuroSys 2023: quorum-loss, constrained election, chain), or any graph."""
-        random, network = self._random, self._world.network
-        members = self._members()
-        random.shuffle(members)
-        shape = random.randrange(4)
-        if shape == 0:  # everybody hears one member only
-            for i, a in enumerate(members[1:], 1):
-                network.separate([a], members[i + 1 :])
-        elif shape == 1:  # as before, and that one cannot reach the present leader
-            for i, a in enumerate(members[1:], 1):
-                network.separate([a], members[i + 1 :])
-            leader = self._world.leader()
-            if leader is not None and leader.member != members[0]:
-                network.separate([members[0]], [leader.member])
-        elif shape == 2:  # a chain
-            for i, a in enumerate(members):
-                network.separate([a], members[i + 2 :])
-        else:
-            for i, a in enumerate(members):
-                for b in members[i + 1 :]:
-                    if random.random() < 0.4:
-                        network.separate([a], [b])
+    def _hub(self) -> tuple[list[int], int, int] | None:
+        """The members in some order, the leader, and another that becomes the hub of a shape."""
+        leader, members = self._world.leader(), self._members()
+        others = [member for member in members if leader is not None and member != leader.member]
+        if leader is None or len(others) < 2:
+            return None
+        self._random.shuffle(members)
+        return members, leader.member, self._random.choice(others)
+
+    def _cut_pairs(self, pairs: shapes.Pairs) -> None:
+        for one, other in pairs:
+            self._world.network.separate([one], [other])
         self._mend_later()
+
+    def _quorum_loss(self) -> bool:
+        """The leader lives, and only another member reaches a majority."""
+        found = self._hub()
+        if found is not None:
+            members, _, hub = found
+            self._cut_pairs(shapes.quorum_loss(members, hub))
+        return found is not None
+
+    def _constrained(self) -> bool:
+        """Only a member whose log is behind reaches a majority, and it does not reach the leader."""
+        found = self._hub()
+        if found is None:
+            return False
+        members, leader, hub = found
+        self._world.network.separate([hub], [leader])
+
+        def tighten() -> None:
+            if self._active:
+                self._cut_pairs(shapes.constrained(members, hub, leader))
+
+        self._later(0.1, 1.0, tighten)
+        return True
+
+    def _chain(self) -> bool:
+        """Neighbors reach each other; the leader is at one end, or anywhere."""
+        members = self._members()
+        self._random.shuffle(members)
+        leader = self._world.leader()
+        if leader is not None and leader.member in members and self._random.random() < 0.7:
+            members.remove(leader.member)
+            members.append(leader.member)
+        self._cut_pairs(shapes.chain(members))
+        return True
+
+    def _partial(self) -> bool:
+        """Any graph."""
+        self._cut_pairs(shapes.any_graph(self._members(), self._random))
         return True
 
     # ---------------------------------------------------------------- processes

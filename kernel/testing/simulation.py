@@ -22,6 +22,7 @@ from ..node import Options as NodeOptions
 from ..paxos.replica import Options as CoreOptions
 from ..storage.memory import Crash
 from ..wire.native import Consistency
+from .checkers import BY_CLOCKS
 from .clients import Asked, Client, History
 from .clock import MILLISECOND, SECOND, Clock
 from .door import FIRST_PLACE, Task, clock_of
@@ -32,10 +33,12 @@ from .nemesis import Nemesis
 from .sessionless import MACHINE as SESSIONLESS_MACHINE
 from .sessionless import Sessionless
 from .violation import Violation
-from .workload import JOBS, MODELS
+from .workload import JOBS, MODELS, READS, without_clocks
 from .world import Options, World, endpoint
 
 DRIFT_PPM: Final = 20_000
+BEYOND_PPM: Final = 1_000_000
+"""Drift beyond the bound: the slowest clock at half the speed, the fastest at one and a half."""
 LOADED_WITHIN: Final = 5 * SECOND
 BUSY_PAUSE: Final = 0.06
 BUSY_TIMEOUT: Final = 8.0
@@ -49,6 +52,8 @@ class Mode(enum.Enum):
     """Everything drawn at random: sizes, times, and a subset of the kinds of fault."""
     DEPLOYED = "deployed"
     """Five replicas and twenty clients with the times of the defaults, and such troubles."""
+    BEYOND = "beyond"
+    """As the swarm, with clocks that drift far beyond the bound: see what that breaks, and that nothing else does."""
 
 
 class Settings(NamedTuple):
@@ -57,7 +62,7 @@ class Settings(NamedTuple):
     `pause` lies between two operations of one job, of which each client has one for each machine, unless all ask at
     the same times, every `beat` microseconds. `busy` clients more do nothing but read and write one register, all the
     time, and stay where they are: they see what is stale. `delay`: microseconds that a message takes at least.
-    `faulty` is the least length of the safety phase.
+    `faulty` is the least length of the safety phase. `tolerated` promises may be broken, because the clocks are wrong.
     """
 
     seed: int
@@ -75,12 +80,18 @@ class Settings(NamedTuple):
     delay: int = 150
     drift_ppm: int = 0
     wire: bool = False
+    tolerated: tuple[str, ...] = ()
     options: Options = Options()
 
     @classmethod
     def of(cls, mode: Mode, seed: int) -> Settings:
         """The settings of a seed in a mode."""
-        return cls.deployed(seed) if mode is Mode.DEPLOYED else cls.draw(seed)
+        settings = cls.deployed(seed) if mode is Mode.DEPLOYED else cls.draw(seed)
+        if mode is Mode.BEYOND:
+            kinds = {*settings.plan.kinds, Fault.DRIFT, Fault.ISOLATE}
+            plan = settings.plan._replace(kinds=tuple(kind for kind in Fault if kind in kinds))
+            settings = settings._replace(plan=plan, drift_ppm=BEYOND_PPM, tolerated=BY_CLOCKS)
+        return settings
 
     @classmethod
     def draw(cls, seed: int) -> Settings:
@@ -104,7 +115,7 @@ class Settings(NamedTuple):
             snapshot_slots=random.choice((20, 40, 100)),
         )
         sync = random.choice((150, 300, 2_000, 8_000))
-        clients = random.randrange(3, 8)
+        clients = random.choice((3, 4, 5, 6, 7, 12, 19))
         options = Options(core, node, random.choice((1 << 13, 1 << 16)), sync, random.random() < 0.15)
         return cls(
             seed,
@@ -194,6 +205,7 @@ class Simulation:
         self.world = World(f"run {s.seed}", machines, s.replicas, s.options)
         for process in self.world.processes.values():
             process.clock = self.clock(f"member {process.member}")
+        self.world.watch.tolerated = s.tolerated
         self.history = History()
         self.liveness = Liveness(self.world)
         self.clients: list[Client] = []
@@ -298,6 +310,8 @@ class Simulation:
             client.finish()
         self.liveness.quiet()
         for name, operations in sorted(self.history.operations.items()):
+            if self.settings.tolerated:
+                operations = [without_clocks(each) for each in operations if each.name not in READS]
             judgement = linearizable(operations, MODELS[name])
             if judgement.verdict is Verdict.UNDECIDED:
                 world.watch.count("undecided histories")

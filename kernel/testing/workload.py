@@ -28,6 +28,9 @@ MODELS: Final[Mapping[str, Model[Any]]] = {
 }
 """What judges the histories, by the name the jobs use."""
 
+READS: Final = ("get", "total")
+"""The names of operations that read, under which they stand in histories."""
+
 Job = Callable[[Client, float], Coroutine[Any, Any, None]]
 """Works on a client; the number is the mean time between two operations, in seconds."""
 
@@ -124,6 +127,12 @@ async def locks(client: Client, pause: float) -> None:
 def _ended(client: Client, name: str, session: int, since: int) -> None:
     """The session is over: at some time after it was last known to live, its locks were freed."""
     client.history.unknown("mutex", Operation(session, name, "end", (), UNKNOWN, since, None))
+
+
+def without_clocks(operation: Operation) -> Operation:
+    """What a history can say of an operation if its client's clock may be wrong: when a session was last known to live
+    is not known then."""
+    return operation._replace(call=0) if operation.name == "end" else operation
 
 
 def _linearizable(client: Client) -> Consistency:
