@@ -21,7 +21,7 @@ from .ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
 from .election import Election
 from .messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Refused, Value, Yield
 from .parts import Parts
-from .ready import AcceptedValue, Send
+from .ready import AcceptedValue, Promised, Send
 
 
 class Following:
@@ -91,19 +91,33 @@ class Following:
         acceptor, learner, effects = self._acceptor, self._learner, self._effects
         slot = message.first
         for value in message.values:
+            known = self._known(slot)
+            if known is not None and known != value:
+                # Unless a higher ballot, of which we have only hearsay, has chosen already: then this one is over.
+                late = message.commit < slot and (slot <= learner.hearsay or slot > learner.chosen)
+                assert late, f"slot {slot}: a second value for a chosen slot"
+                break
             if slot > learner.chosen:
                 if acceptor.size > self._ahead and slot > learner.chosen + self._window:
                     break
                 if acceptor.accept(ballot, slot, value):
                     effects.record(AcceptedValue(ballot, slot, value))
             else:
-                assert learner.agrees(slot, value), f"slot {slot}: a second value for a chosen slot"
                 acceptor.confirm(ballot)
-                effects.record(AcceptedValue(ballot, slot, value))
+                # A snapshot stands for a slot whose value is not known here any more. The vote must not be written: at
+                # a start, votes on slots that are chosen count as what was chosen, and this may be something else.
+                effects.record(Promised(ballot) if known is None else AcceptedValue(ballot, slot, value))
             slot = Slot(slot + 1)
         if acceptor.intact and slot > message.first:
             self._say_accepted(sender, ballot, message.first, Slot(slot - 1))
         self._commit(sender, message.commit, now)
+
+    def _known(self, slot: Slot) -> Value | None:
+        """What is known here to be chosen in `slot`, if it is known here at all."""
+        if slot <= self._learner.chosen:
+            return self._learner.values.get(slot)
+        vote = self._acceptor.votes.get(slot)
+        return vote.value if vote is not None and vote.ballot == DECIDED else None
 
     def _say_accepted(self, to: MemberId, ballot: Ballot, first: Slot, last: Slot) -> None:
         """Votes that become durable together are reported together."""
@@ -138,7 +152,7 @@ class Following:
             vouched = slot <= self._told and vote.ballot == self._ballot
             if not (vouched or slot <= healed_at or vote.ballot == DECIDED):
                 return
-            learner.learn(slot, vote.value)
+            learner.learn(slot, vote.value, hearsay=not vouched)
             if vote.value.kind is Kind.CONFIGURATION:
                 self._learned(slot, vote.value, now)
 

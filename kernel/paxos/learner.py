@@ -15,7 +15,8 @@ from .ready import Committed
 class Learner:
     """`chosen` is the commit index: everything up to it was handed out, or will be in the next Ready. `target` is the
     highest commit index heard of. `snapshot` is the slot of the newest durable snapshot here (0: none), and
-    `snapshot_size` the bytes of its file."""
+    `snapshot_size` the bytes of its file. Above `hearsay` every slot was chosen in a ballot that this member followed,
+    or led: so no higher ballot than the present one can have chosen there."""
 
     __slots__ = (
         "_oldest",
@@ -23,6 +24,7 @@ class Learner:
         "_size",
         "chosen",
         "committed",
+        "hearsay",
         "snapshot",
         "snapshot_size",
         "target",
@@ -30,7 +32,7 @@ class Learner:
     )
 
     def __init__(self, snapshot: Slot, size: int, retained: int) -> None:
-        self.chosen = snapshot
+        self.chosen = self.hearsay = snapshot
         self.target = snapshot
         self.values: dict[Slot, Value] = {}
         self.committed: list[Committed] = []
@@ -40,12 +42,14 @@ class Learner:
         self._retained = retained
         self._size = 0
 
-    def learn(self, slot: Slot, value: Value) -> None:
+    def learn(self, slot: Slot, value: Value, hearsay: bool = False) -> None:
         """`value` is chosen in `slot`, the next one."""
         assert slot == self.chosen + 1, f"slot {slot} learned after {self.chosen}: a hole in the log"
         self.values[slot] = value
         self._size += len(value.payload) + SLOT_COST
         self.chosen = slot
+        if hearsay:
+            self.hearsay = slot
         self.committed.append(Committed(slot, value))
 
     def agrees(self, slot: Slot, value: Value) -> bool:
@@ -85,7 +89,7 @@ class Learner:
         """Continue above a snapshot that came from elsewhere."""
         assert slot > self.chosen, "a snapshot older than the log"
         self.committed.clear()
-        self.chosen = slot
+        self.chosen = self.hearsay = slot
         self.target = max(self.target, slot)
         self.values.clear()
         self._size = 0

@@ -140,7 +140,7 @@ class Replica:
             value = values.get(slot)
             if value is None:
                 return
-            learner.learn(slot, value)
+            learner.learn(slot, value, hearsay=True)
             if value.kind is Kind.CONFIGURATION:
                 self._roster.adopt(reconfigured(self.configuration, value.payload, slot))
 
@@ -412,7 +412,7 @@ class Replica:
                 vote = self._acceptor.votes.get(slot)
                 if vote is None or vote.value != value:
                     self._effects.record(AcceptedValue(DECIDED, slot, value))
-                learner.learn(slot, value)
+                learner.learn(slot, value, hearsay=True)
                 if value.kind is Kind.CONFIGURATION:
                     self._changed(slot, value, now)
             elif slot <= learner.chosen:

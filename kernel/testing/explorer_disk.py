@@ -94,6 +94,6 @@ class Disk(NamedTuple):
             raise Broken(f"member {sender} uses the ballot {message.ballot} of another")
         if isinstance(message, Accepted):
             slots = {cast.slot for cast in self.cast if cast.ballot == message.ballot}
-            for slot in range(message.first, message.last + 1):
+            for slot in range(max(message.first, self.snapshot + 1), message.last + 1):
                 if slot not in slots:
                     raise Broken(f"slot {slot} is said to be accepted in ballot {message.ballot}, but not on disk")

@@ -61,8 +61,9 @@ class Disk:
         if isinstance(message, Promise):
             return self.promised >= message.ballot
         if isinstance(message, Accepted):
-            slots = range(message.first, message.last + 1)
-            return all(self.shown.get(Slot(slot), NO_BALLOT) >= message.ballot for slot in slots)
+            # Votes behind a snapshot, which stands for what was chosen there, need only the promise.
+            slots = range(max(message.first, self.snapshot + 1), message.last + 1)
+            return self.promised >= message.ballot and all(self.shown.get(Slot(slot), NO_BALLOT) >= message.ballot for slot in slots)
         return True
 
     # ---------------------------------------------------------------- harm

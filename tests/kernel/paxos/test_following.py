@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Fetch, Heartbeat, Kind, Value
-from quorate.kernel.paxos.ready import AcceptedValue
+from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from stage import Stage
 
 
@@ -122,6 +122,47 @@ def test_a_second_value_for_a_chosen_slot_stops_the_member() -> None:
     stage.settle()
     with pytest.raises(AssertionError, match="a second value for a chosen slot"):
         stage.send(3, 2, Accept(Ballot(5, MemberId(3)), Slot(2), (value("b"),), Slot(1)))
+
+
+def test_a_late_proposal_for_a_slot_that_is_known_to_be_chosen_is_dropped() -> None:
+    """A member was told what a higher ballot chose, of which it has heard nothing else, when a proposal of the old
+    leader arrives that few others got: it says nothing, and its disk keeps what was chosen. So the next start shows."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(3, 2, Chosen(Slot(2), (value("b"),), Slot(2)))
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("late"),), Slot(1)))
+    assert not list(stage.sent(Accepted))
+    stage.settle()
+    assert stage.actors[2].disk.votes[Slot(2)].value == value("b")
+    stage.restart(2)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("late"),), Slot(1)))
+    stage.settle()
+    assert stage.applied(2) == ["b", "b"], "once in each run"
+
+
+def test_a_leader_that_knows_of_a_second_value_is_no_late_one() -> None:
+    """It says itself that the slot is chosen."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(3, 2, Chosen(Slot(2), (value("b"),), Slot(2)))
+    with pytest.raises(AssertionError, match="a second value for a chosen slot"):
+        stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(2)))
+
+
+def test_a_vote_on_a_slot_behind_a_snapshot_is_not_written_as_its_value() -> None:
+    """What was chosen there is not in memory any more, so it cannot be compared: the promise is written, and the vote
+    counts, but if the snapshot is lost the journal must still tell what was chosen."""
+    stage = Stage(3, retained=0)
+    ballot = led(stage)
+    stage.send(3, 2, Chosen(Slot(2), (value("b"),), Slot(2)))
+    stage.settle()
+    stage.actors[2].compact()
+    actor = stage.actors[2]
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("late"),), Slot(1)))
+    records = [record for ready in actor.unwritten for record in ready.records]
+    assert not any(isinstance(record, AcceptedValue) for record in records)
+    assert any(isinstance(record, Promised) for record in records)
+    stage.settle()
 
 
 def test_a_second_value_told_for_a_chosen_slot_stops_the_member() -> None:
