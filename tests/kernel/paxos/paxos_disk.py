@@ -63,7 +63,9 @@ class Disk:
         if isinstance(message, Accepted):
             # Votes behind a snapshot, which stands for what was chosen there, need only the promise.
             slots = range(max(message.first, self.snapshot + 1), message.last + 1)
-            return self.promised >= message.ballot and all(self.shown.get(Slot(slot), NO_BALLOT) >= message.ballot for slot in slots)
+            return self.promised >= message.ballot and all(
+                self.shown.get(Slot(slot), NO_BALLOT) >= message.ballot for slot in slots
+            )
         return True
 
     # ---------------------------------------------------------------- harm
