@@ -23,6 +23,8 @@ LIMITS: Final = b"zookeeper_limits"
 STATS: Final = b"zookeeper_stats"
 BELOW: Final = paths.QUOTA + b"/"
 
+LINE_MAX: Final = 1024
+"""Bytes of a line that is read, as it is read at every change below its path."""
 _SEPARATOR: Final = re.compile("[,;]+")
 _NUMBER: Final = re.compile("-?[0-9]{1,18}")
 _COUNT: Final = "count"
@@ -49,7 +51,9 @@ def stats_path(place: bytes) -> bytes:
 
 def parse(line: bytes | None) -> dict[str, int]:
     """The numbers in a line. Raises ValueError."""
-    found = {}
+    found: dict[str, int] = {}
+    if line and len(line) > LINE_MAX:
+        raise ValueError(f"no line of numbers has {len(line)} bytes")
     for pair in _SEPARATOR.split(line.decode(errors="replace")) if line else ():
         name, value, *_ = f"{pair.rstrip('=')}==".split("=")
         if not _NUMBER.fullmatch(value):

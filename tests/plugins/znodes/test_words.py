@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from quorate.plugins.znodes import words
+from quorate.plugins.znodes import report, words
 from quorate.plugins.znodes.front import GREETING_SECONDS
 from quorate.plugins.znodes.protocol import Op
 from znodes_talk import PaperWire, Room, Talk
@@ -66,7 +66,7 @@ def test_mntr(room: Room) -> None:
     }  # fmt: skip
     assert expected.items() <= values.items()
     assert {f"zk_{each}_latency" for each in ("min", "avg", "max")} <= values.keys()
-    assert int(values["zk_approximate_data_size"]) > 2
+    assert int(values["zk_approximate_data_size"]) == 2 + sum(map(len, room.fronts[0].tree.nodes))
     assert {"zk_followers", "zk_synced_followers", "zk_learners", "zk_pending_syncs", "zk_peer_state"} <= values.keys()
     assert "zk_followers" not in ask(room, "mntr", 1)
     assert "zk_peer_state" not in ask(Room(words="*"), "mntr")
@@ -80,6 +80,14 @@ def test_mntr_counts_who_was_sent_away(room: Room) -> None:
     assert "zk_connection_rejected\t1\n" in ask(front, "mntr")
     front.clock.advance(GREETING_SECONDS + 1)
     assert "zk_sessionless_connections_expired\t1\n" in ask(front, "mntr")
+
+
+def test_mntr_guesses_long_lists_of_paths(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a sample the paths are taken to be like those in it."""
+    monkeypatch.setattr(report, "SAMPLE", 2)
+    paths = room.fronts[0].tree.nodes
+    first = sum(map(len, list(paths)[:2]))
+    assert f"zk_approximate_data_size\t{2 + first * len(paths) // 2}\n" in ask(room, "mntr")
 
 
 def test_mntr_shows_quotas(room: Room) -> None:
