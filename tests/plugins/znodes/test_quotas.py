@@ -61,7 +61,7 @@ class Quotas(Bench):
 def test_lines(line: bytes | None, numbers: dict[str, int] | None) -> None:
     """A line is read as the original reads it, and what cannot be read is a ValueError."""
     if numbers is None:
-        with pytest.raises(ValueError, match="no number|no line"):
+        with pytest.raises(ValueError, match=r"no number|no line"):
             quotas.parse(line)
     else:
         assert quotas.parse(line) == numbers
