@@ -160,7 +160,7 @@ class LiveReplica:
         self.snapshotting = Snapshotting(reactor, recovered.snapshots, self, clocks.monotonic)
         self.peers = Peers(
             reactor,
-            _greeting(recovered, run),
+            greeting_of(recovered, run),
             self.core.configuration,
             Witness(config.directory),
             self,
@@ -547,7 +547,7 @@ class LiveReplica:
             self._founding_again = self.reactor.callLater(_FOUND_PAUSE, self._found_machines)
 
 
-def _greeting(recovered: Recovered, run: bytes) -> Greeting:
+def greeting_of(recovered: Recovered, run: bytes) -> Greeting:
     """What this run says of its disk, as it was found."""
     state = recovered.state
     cell, member, disk = recovered.identity.owner

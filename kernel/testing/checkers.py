@@ -8,6 +8,7 @@ prefix              each run applies slots one after the other, without a hole, 
 durable             when a slot is first applied anywhere, a majority of its voters hold it on their disks in one ballot
 votes               no disk takes a vote below a ballot that it promised, and a slot has one value in a ballot
 memory              a member starts with each promise and vote that its disk was told to keep, or knows what is lost
+one disk            no member listens to another that it knows with another disk
 ballots             no ballot is used in two runs of a member
 reads               no linearizable read is answered as of a slot below one that was applied anywhere when it was asked
 same state          after equal slots the digests are equal, and so are the sessions
@@ -161,6 +162,12 @@ class Watch:
     def recovered(self, disk: Disk, state: DurableState) -> None:
         """A member starts on that disk, and finds `state` there."""
         self.disks.found(disk, state)
+
+    def heard(self, member: int, sender: int, known: bytes, disk: bytes) -> None:
+        """`member`, which knows `sender` with the disk `known`, listens to what `sender` says on `disk`."""
+        if known != disk:
+            words = f"member {member} listens to member {sender} on disk {disk.hex()}, and knows it with {known.hex()}"
+            raise Violation("one disk", words)
 
     def prepares(self, member: int, incarnation: int, ballot: Ballot) -> None:
         """A member asks for promises of `ballot` in that run."""

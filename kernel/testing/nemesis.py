@@ -439,13 +439,24 @@ class Nemesis:
         return True
 
     def _wipe(self) -> bool:
-        """A disk is replaced by an empty one: the member may not vote any more, whatever it says."""
+        """A disk is replaced by an empty one: the member may not vote any more, whatever it says. Where all the others
+        have met it, it is started again under its old name, and they must not be taken in."""
         victim = self._victim()
         if victim is None or not self._upkeep.may_harm(victim.member):
             return False
+        disk = victim.disk.identity
+        known = all(
+            process.disk.met.get(victim.member) == disk
+            for process in self._world.processes.values()
+            if process is not victim
+        )
         victim.die(True, "disk lost")
         self._upkeep.lost(victim.member)
-        victim.stage = Stage.UNUSABLE
+        if known and self._random.random() < 0.5:
+            victim.replace_disk()
+            self._later(0.05, 1.0, partial(self._start, victim))
+        else:
+            victim.stage = Stage.UNUSABLE
         return True
 
     # ---------------------------------------------------------------- membership and leadership

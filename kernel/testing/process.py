@@ -23,10 +23,12 @@ from ..machine import Origin
 from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import NO_BALLOT, MemberId
-from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Sender
+from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Promise, Sender
 from ..paxos.options import NEVER
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Record, Send
+from ..server.replica import greeting_of
+from ..server.witness import Witness
 from ..storage.errors import JournalFailed, JournalFull, StorageError
 from ..storage.journal import Batch, Journal
 from ..storage.memory import Crash, MemoryFileSystem
@@ -34,10 +36,12 @@ from ..storage.recovery import Recovered, recover
 from ..storage.snapshots import SnapshotReceiver, Snapshots
 from ..system import SESSIONS
 from ..wire.batch import pack_request
+from ..wire.formats import Greeting
 from .clock import MILLISECOND, Clock
 from .lifecycle import Boundary, Stage
 from .port import Port
 from .snapshotting import Snapshotting
+from .witnessing import greets, witness_of
 
 if TYPE_CHECKING:
     from ..paxos.replica import Replica
@@ -57,9 +61,10 @@ RETRY_FULL: Final = 200 * MILLISECOND
 
 class Packet(NamedTuple):
     """What one turn says to one member. `run` is the receiver's process for which it was meant: packets do not outlive
-    their connection. `messages` are values, or one string of frames."""
+    their connection. `greeting` is how the connection began. `messages` are values, or one string of frames."""
 
     sender: Sender
+    greeting: Greeting
     run: int
     messages: Sequence[AnyMessage] | bytes
 
@@ -80,6 +85,9 @@ class Disk:
     def __init__(self, identity: bytes, random: Random, sync: int) -> None:
         self.identity = identity
         self.files = MemoryFileSystem(random)
+        self.witness: dict[str, bytes] = {}
+        self.met: dict[int, bytes] = {}
+        """The disks of the members with which it was ever in touch."""
         self.sync = sync
 
 
@@ -94,7 +102,7 @@ class _Waiting(NamedTuple):
 class Run:
     """What lives and dies with one run of the process."""
 
-    def __init__(self, recovered: Recovered, node: Node, port: Port) -> None:
+    def __init__(self, recovered: Recovered, node: Node, port: Port, greeting: Greeting, witness: Witness) -> None:
         self.incarnation = recovered.identity.incarnation
         self.journal: Journal = recovered.journal
         self.snapshots: Snapshots = recovered.snapshots
@@ -111,7 +119,9 @@ class Run:
         self.receiver: SnapshotReceiver | None = None
         self.snapshotting = False
         self.led = NO_BALLOT  # the last ballot under which it led
-        self.peers: dict[int, int] = {}  # the newest run heard of each member
+        self.greeting = greeting
+        self.witness = witness
+        self.greeted: dict[int, Greeting] = {}  # the newest run heard of each member
 
 
 class Process:
@@ -187,7 +197,8 @@ class Process:
             options=world.options.node,
             now=now,
         )
-        self.run = Run(recovered, node, port)
+        greeting = greeting_of(recovered, world.random(f"run {self.member} {origin.incarnation}").randbytes(16))
+        self.run = Run(recovered, node, port, greeting, witness_of(self.disk.witness))
         port.attach(node)
         world.trace(
             self.member,
@@ -300,10 +311,10 @@ class Process:
         run = self.run
         assert run is not None
         sender = packet.sender
-        newest = run.peers.get(sender.member, 0)
-        if sender.incarnation < newest:
+        if run.greeted.get(sender.member) is not packet.greeting and not greets(
+            self, run, packet.greeting, self._world
+        ):
             return True
-        run.peers[sender.member] = sender.incarnation
         messages = packet.messages
         if isinstance(messages, bytes):
             messages = self._world.decode(messages)
@@ -313,10 +324,18 @@ class Process:
             node.receive(sender, message, now)
             if type(message) not in QUIET:
                 quiet = False
+            if isinstance(message, Accepted | Promise):
+                run.witness.hear(sender.member, message)
         if not quiet or node.core.stirred:
             return False
         self._look_at(node.next_tick())
         return True
+
+    def replace_disk(self) -> None:
+        """The disk is lost; an empty one is in its place."""
+        assert self.run is None
+        random = self._world.random(f"another disk {self.member} {self._world.schedule.now}")
+        self.disk = Disk(random.randbytes(16), random, self._world.options.sync)
 
     def want_turn(self) -> None:
         """Have a turn soon."""
@@ -402,7 +421,7 @@ class Process:
             receiver = world.processes.get(to)
             if receiver is not None and receiver.run is not None:
                 content = world.encode(messages) if world.options.wire else messages
-                packet = Packet(sender, receiver.run.incarnation, content)
+                packet = Packet(sender, run.greeting, receiver.run.incarnation, content)
                 self.cause(run, boundary, world.network.send, self.member, to, packet)
 
     def cause(self, run: Run, boundary: Boundary, effect: Callable[..., object], *args: Any) -> None:
