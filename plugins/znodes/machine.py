@@ -16,6 +16,7 @@ Knows nothing of connections and watches. A front may set `observer` to hear of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from struct import Struct, pack, unpack
 from struct import error as StructError
 from typing import ClassVar, Final
@@ -47,6 +48,8 @@ SWEEP_MIN_MS: Final = 1_000
 """Nodes with a time to live may last this much longer than it."""
 SWEEP_MAX: Final = 10_000
 """Containers and nodes with a time to live that one sweep deletes at most."""
+SWEEP_SCAN: Final = 50_000
+"""Of these nodes that one sweep looks at; if there are more, the next goes on behind them."""
 UNUSED_MS: Final = 300_000
 """A container that never had a child is deleted after this time."""
 
@@ -55,8 +58,9 @@ _SET_DATA: Final = Op.SET_DATA.value
 _DELETE: Final = Op.DELETE.value
 _CLOSE: Final = Op.CLOSE_SESSION.value
 
-_IMAGE: Final = Struct(">qqI")
-"""Head of an image: zxid, time of the next sweep (-1: none), number of sessions; session ids follow."""
+_IMAGE: Final = Struct(">qqIqI")
+"""Head of an image: zxid, time of the next sweep (-1: none), where it begins and what was found before it, number of
+sessions; session ids follow."""
 _IDS: Final = 50_000
 """Session ids in one piece of an image."""
 _PLAIN_MODES: Final[Mapping[int, tuple[bool, bool]]] = {
@@ -80,6 +84,10 @@ class ZnodesMachine(RawMachine):
         self.zxid = 0
         self.sessions: dict[int, None] = {}
         self.sweep_at: int | None = None
+        self.sweep_from = 0
+        """How many nodes that may be swept the sweeps of this round have passed."""
+        self.sweep_wait = SWEEP_MS
+        """The shortest time to live that they found left."""
         self.reader: Callable[[int], bytes] | None = None
         """Called with the session at a pause in a chunk of this replica's front: returns the replies held back until
         then."""
@@ -125,8 +133,10 @@ class ZnodesMachine(RawMachine):
         self.sweep_at = None
         tree = self.tree
         due = []
-        wait = SWEEP_MS
-        for path in tree.fleeting:
+        wait = self.sweep_wait
+        looked = self.sweep_from
+        for path in islice(tree.fleeting, looked, looked + SWEEP_SCAN):
+            looked += 1
             node = tree.nodes[path]
             ttl = owner_ttl(node.owner)
             if ttl is not None:
@@ -137,9 +147,16 @@ class ZnodesMachine(RawMachine):
                     due.append(path)
             elif not node.children and (node.creates or commit.wall - node.ctime >= UNUSED_MS):
                 due.append(path)
-        for path in due[:SWEEP_MAX]:
+        del due[SWEEP_MAX:]
+        for path in due:
             self.zxid += 1
             tree.remove(path, self.zxid)
+        looked -= len(due)
+        if looked < len(tree.fleeting):
+            self.sweep_from, self.sweep_wait = looked, wait
+            self._plan_sweep(commit, commit.time + SWEEP_MIN_MS)
+            return
+        self.sweep_from, self.sweep_wait = 0, SWEEP_MS
         if tree.fleeting:
             self._plan_sweep(commit, commit.time + max(wait, SWEEP_MIN_MS))
 
@@ -389,7 +406,7 @@ class ZnodesMachine(RawMachine):
     def snapshot_chunks(self) -> Iterator[bytes]:
         """The state in pieces: sessions first, then the tree."""
         at = -1 if self.sweep_at is None else self.sweep_at
-        yield _IMAGE.pack(self.zxid, at, len(self.sessions))
+        yield _IMAGE.pack(self.zxid, at, self.sweep_from, self.sweep_wait, len(self.sessions))
         ids = list(self.sessions)
         for start in range(0, len(ids), _IDS):
             part = ids[start : start + _IDS]
@@ -400,7 +417,7 @@ class ZnodesMachine(RawMachine):
         """Become what :meth:`snapshot_chunks` wrote. Raises ValueError if it is damaged."""
         pieces = iter(chunks)
         try:
-            self.zxid, at, count = _IMAGE.unpack(next(pieces))
+            self.zxid, at, self.sweep_from, self.sweep_wait, count = _IMAGE.unpack(next(pieces))
             self.sweep_at = None if at < 0 else at
             while len(self.sessions) < count:
                 piece = next(pieces)

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import znodes_wire as wire
 from quorate.kernel.machine import Origin, SessionId
 from quorate.plugins.znodes import chunks, jute
+from quorate.plugins.znodes import machine as machine_module
 from quorate.plugins.znodes.acl import digest_identity
 from quorate.plugins.znodes.machine import SWEEP_MS, UNUSED_MS, ZnodesMachine
 from quorate.plugins.znodes.protocol import Err, Event, Mode, Op
@@ -182,6 +183,36 @@ def test_sweeps_are_alike_everywhere() -> None:
     assert set(seen[0]) == {b"/k1", b"/k2", b"/t1", b"/t2", b"/t3"}
     assert twin.machine.zxid == bench.machine.zxid
     assert twin.machine.digest() == bench.machine.digest()
+
+
+def test_long_lists_are_swept_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep looks at so many nodes and the next, a second later, goes on behind them, on a restored replica as well;
+    after the last the time until the next is the shortest that any of them found."""
+    monkeypatch.setattr(machine_module, "SWEEP_SCAN", 4)
+    bench = Bench()
+    s = bench.open(1)
+    for number in range(10):
+        ttl = 5000 if number in (1, 6, 9) else 7000 if number == 5 else 10**6
+        bench.call(s, Op.CREATE_TTL, wire.create_ttl(b"/t%d" % number, ttl))
+
+    def there() -> str:
+        return "".join(str(number) for number in range(10) if b"/t%d" % number in bench.machine.tree.nodes)
+
+    bench.pass_time(5100)
+    assert there() == "023456789"
+    assert bench.machine.sweep_from == 3
+    restored = ZnodesMachine()
+    restored.restore_chunks(bench.machine.snapshot_chunks(), 1)
+    bench.machine = restored
+    bench.pass_time(1000)
+    assert there() == "02345789"
+    bench.pass_time(1000)
+    assert there() == "0234578"
+    bench.pass_time(1000)
+    assert there() == "0234578"
+    bench.pass_time(1000)
+    assert there() == "023478"
+    assert bench.machine.sweep_from == 0
 
 
 def test_a_container_is_what_the_operation_says() -> None:
