@@ -234,8 +234,10 @@ def failing_snapshot(scene: Scene) -> None:
     if _struck(scene, victim, rule, errno.EIO, left=1, children=True):
         scene.hold(0.0, 1.0)
         victim.disk.clear()
-        if not victim.alive or not victim.serves():
-            scene.wrong.append(f"replica {victim.index} suffers from its child: {victim.last_words()}")
+        if victim.alive:
+            scene.expect(victim.serves, f"replica {victim.index} suffers from its child")
+        else:
+            scene.wrong.append(f"replica {victim.index} dies with its child: {victim.last_words()}")
     scene.healed()
 
 
