@@ -70,14 +70,13 @@ class Leave(NamedTuple):
     """What may be asked for. Where ZooKeeper 3.8.0 is known to behave otherwise, comparing with it must leave things
     out.
 
-    `check`: check outside a multi. `reconfig`: reconfig. `brief`: nodes with a time to live that passes in no time.
+    `check`: check outside a multi. `brief`: nodes with a time to live that passes in no time.
     `watches`: watches of any kind. `mixed`: watches that fire once and watches that stay on the same paths.
     `unreadable`: lists that do not let everybody read. `narrow`: removing only watches that stay, and checking whether
     there is a watch.
     """
 
     check: bool = True
-    reconfig: bool = True
     brief: bool = True
     watches: bool = True
     mixed: bool = True
@@ -108,7 +107,7 @@ class Asker:
         op = self._weighed(
             (Op.CREATE, 10), (Op.SET_DATA, 8), (Op.DELETE, 6), (Op.CREATE2, 3), (Op.MULTI, 4), (Op.SET_ACL, 2),
             (Op.CHECK, leave.check), (Op.CREATE_CONTAINER, 1), (Op.CREATE_TTL, 1),
-            (Op.RECONFIG, 0.1 * leave.reconfig),
+            (Op.RECONFIG, 0.1),
         )  # fmt: skip
         if op == Op.RECONFIG:
             return Ask(op, b"\xff\xff\xff\xff" * 3 + bytes(8))
@@ -187,6 +186,10 @@ class Asker:
             return self.random.choice((Mode.TTL, Mode.TTL_SEQUENTIAL))
         return self.random.choice((0, 0, 0, 1, 1, 2, 3))
 
+    def _is_apart(self, path: bytes | None) -> bool:
+        """Whether only watches that stay may be set there."""
+        return not self.leave.mixed and path is not None and path.decode("utf-8", "replace") in self.lasting
+
     def body(self, op: int) -> bytes:
         """The record of a request that has one of its own."""
         random, path = self.random, self.path()
@@ -206,18 +209,15 @@ class Asker:
         if op == Op.SET_ACL:
             return jute.SetAcl.build({"path": path, "acl": self.acl(), "version": self.version()})
         if op in (Op.EXISTS, Op.GET_DATA, Op.GET_CHILDREN, Op.GET_CHILDREN2):
-            watch = random.random() < 0.5 and self.leave.watches
-            if not self.leave.mixed and path is not None and path.decode("utf-8", "replace") in self.lasting:
-                watch = False
+            watch = random.random() < 0.5 and self.leave.watches and not self._is_apart(path)
             return jute.PathWatch.build({"path": path, "watch": watch})
         if op == Op.ADD_WATCH:
             if not self.leave.mixed:
                 path = random.choice(self.lasting).encode()
             return jute.PathKind.build({"path": path, "kind": 2 if self._is_odd() else random.randrange(2)})
         if op in (Op.REMOVE_WATCHES, Op.CHECK_WATCHES):
-            return jute.PathKind.build(
-                {"path": path, "kind": 9 if self._is_odd() else random.randrange(1, 6 if self.leave.narrow else 4)}
-            )
+            kind = 9 if self._is_odd() else random.randrange(1, 6 if self.leave.narrow else 4)
+            return jute.PathKind.build({"path": path, "kind": 3 if self._is_apart(path) else kind})
         if op == Op.WHO_AM_I:
             return b""
         return jute.PathOnly.build({"path": path})
