@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from quorate.plugins.znodes import jute, tls
 from quorate.plugins.znodes.protocol import Op
 from quorate.plugins.znodes.settings import Secure
 from znodes_certificates import make_certificates
+from znodes_dial import Client
 from znodes_talk import Room
 from znodes_wire import create, frame, path_watch
 
@@ -55,45 +55,6 @@ def terms(pems: Path, *, shown: bool = True) -> ssl.SSLContext:
     if shown:
         context.load_cert_chain(pems / "client.crt", pems / "client.key")
     return context
-
-
-class Client:
-    """A blocking client."""
-
-    def __init__(self, port: int, context: ssl.SSLContext | None) -> None:
-        self.link = socket.create_connection(("127.0.0.1", port), 10)
-        if context is not None:
-            try:
-                self.link = context.wrap_socket(self.link, server_hostname="localhost")
-            except BaseException:
-                self.link.close()
-                raise
-        self.stream = self.link.makefile("rb")
-
-    def connect(self) -> None:
-        """Open a session."""
-        request = {"protocol": 0, "last_zxid": 0, "timeout": 5000, "session": 0, "password": bytes(16)}
-        body = jute.ConnectRequest.build(request | {"read_only": False})
-        self.link.sendall(len(body).to_bytes(4, "big") + body)
-        assert any(self.frame()[8:16])
-
-    def frame(self) -> bytes:
-        """The next frame."""
-        length = self.stream.read(4)
-        if not length:
-            raise ConnectionError("the server ended the connection")
-        return self.stream.read(int.from_bytes(length, "big"))
-
-    def call(self, op: int, body: bytes = b"", xid: int = 1) -> wire.Reply:
-        """One request and its reply."""
-        self.link.sendall(frame(xid, op, body))
-        answer = self.frame()
-        return wire.reply(len(answer).to_bytes(4, "big") + answer)
-
-    def close(self) -> None:
-        """End it."""
-        self.stream.close()
-        self.link.close()
 
 
 Dial = Callable[..., Client]
