@@ -163,6 +163,12 @@ class _Reading:
             self._seen(found)
             self.asked += 1
 
+    def must_hear_all(self, due: list[Notice]) -> None:
+        """They are due now, in any order."""
+        while due and not self.silent:
+            found = self.next()
+            self.must_hear(due.pop(due.index(found) if found in due else 0))
+
     def _wrong(self, due: Notice | Reply, found: Notice | Reply) -> Violation:
         if isinstance(due, Notice):
             later = self.line.heard[self.heard :]
@@ -291,7 +297,7 @@ class _Court:
         if isinstance(entry, Opened):
             cell.open(entry.session)
         elif isinstance(entry, Ended):
-            self._tell(cell.end(entry.session))
+            self._tell_at_once(cell.end(entry.session))
         elif isinstance(entry, Swept):
             for path in entry.paths:
                 if not cell.may_sweep(path, entry.wall):
@@ -342,7 +348,10 @@ class _Court:
         self.newest[session] = line.number
         reading.reaches(index)
         outcome = self.cell.write(session, reading.client.who, xid, op, body, wall)
-        self._tell(outcome.changes)
+        if op == Op.CLOSE_SESSION:
+            self._tell_at_once(outcome.changes)
+        else:
+            self._tell(outcome.changes)
         reading.must_hear(outcome.reply)
 
     def _tell(self, changes: list[Change]) -> None:
@@ -351,6 +360,12 @@ class _Court:
                 notice = reading.client.told(change)
                 if notice is not None:
                     reading.must_hear(notice)
+
+    def _tell_at_once(self, changes: list[Change]) -> None:
+        """A session's nodes are gone, all in one transaction: their order means nothing."""
+        for reading in self.listening:
+            notices = [reading.client.told(change) for change in changes]
+            reading.must_hear_all([notice for notice in notices if notice is not None])
 
     def close(self) -> None:
         """The log is over."""
