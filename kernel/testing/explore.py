@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="SCOPE", help="scopes to explore; by default all small ones")
     parser.add_argument("--list", action="store_true", help="print the scopes")
     parser.add_argument("--full", action="store_true", help="explore all scopes")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="for each scope, at most")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of processor time for each scope, at most")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes, by default all cores")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(argv)

@@ -97,8 +97,9 @@ class Report(NamedTuple):
     """What an exploration came to.
 
     `states` counts worlds, `transitions` the steps between them, `members` the states of single members, `executed` the
-    steps that the real code took. `complete`: nothing is left to explore. `decided`: the logs that the cell decided on,
-    in any world. `failure`: the words of the broken promise, if one was found, and `trace` a shortest way to it.
+    steps that the real code took, `seconds` the processor time. `complete`: nothing is left to explore. `decided`: the
+    logs that the cell decided on, in any world. `failure`: the words of the broken promise, if one was found, and
+    `trace` a shortest way to it.
     """
 
     scope: str

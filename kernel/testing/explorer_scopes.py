@@ -137,6 +137,7 @@ SMALL: Final = (
     ONE_LEADER._replace(name="two leaders", candidates=(1, 2), campaigns=2, proposals=()),
     CATCH_UP,
     COMPETING,
+    ONE_LEADER._replace(name="pre-vote", proposals=(), canvass=True, muted=QUIET),
     LEASES,
     HAND_OVER,
 )
@@ -150,7 +151,6 @@ FULL: Final = (
     SECOND_LEADER._replace(name="second leader, two proposals, a crash", proposals=_TWO, crashes=1),
     CATCH_UP._replace(name="catch-up, a crash", crashes=1),
     CATCH_UP._replace(name="catch-up by snapshot", snapshots=1, keepers=(1, 2)),
-    ONE_LEADER._replace(name="pre-vote, everything heard", canvass=True, muted=QUIET),
     MEMBERSHIP,
     SHRINKING,
     COMPETING._replace(name="competing changes and elections", opening=COMPETING.opening[:-2]),
