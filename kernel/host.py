@@ -20,8 +20,10 @@ It knows nothing of consensus, clocks, disks or connections. Apply in order of s
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -515,7 +517,8 @@ class MachineHost:
         """A snapshot of this cell at `slot` is durable, and `source` reads it until the next call. Then the log up to
         there need not be kept here any more for the sake of machines that halt."""
         if slot >= self._history.slot:
-            self._history = _History(slot, source, [item for item in self._history.slots if item[0] > slot])
+            slots = self._history.slots
+            self._history = _History(slot, source, slots[bisect_right(slots, slot, key=itemgetter(0)) :])
 
     def _image_myself(self) -> None:
         """Nobody tells of snapshots: take one, so that memory is bounded."""

@@ -6,10 +6,16 @@ very ballot says it is chosen, or from a member that knows. A value is handed ou
 
 from __future__ import annotations
 
+from typing import Final
+
 from .ballot import Slot
 from .messages import Value
 from .options import SLOT_COST
 from .ready import Committed
+
+_MANY: Final = 1000
+_FEW: Final = 4
+"""Values that are forgotten at once when a snapshot is durable, and then with each that is learned."""
 
 
 class Learner:
@@ -19,6 +25,7 @@ class Learner:
     or led: so no higher ballot than the present one can have chosen there."""
 
     __slots__ = (
+        "_above",
         "_oldest",
         "_retained",
         "_size",
@@ -41,13 +48,18 @@ class Learner:
         self._oldest = Slot(snapshot + 1)
         self._retained = retained
         self._size = 0
+        self._above = 0  # of that, above the snapshot
 
     def learn(self, slot: Slot, value: Value, hearsay: bool = False) -> None:
         """`value` is chosen in `slot`, the next one."""
         assert slot == self.chosen + 1, f"slot {slot} learned after {self.chosen}: a hole in the log"
         self.values[slot] = value
-        self._size += len(value.payload) + SLOT_COST
+        cost = len(value.payload) + SLOT_COST
+        self._size += cost
+        self._above += cost
         self.chosen = slot
+        if self._oldest <= self.snapshot:
+            self._let_go(_FEW)
         if hearsay:
             self.hearsay = slot
         self.committed.append(Committed(slot, value))
@@ -70,20 +82,24 @@ class Learner:
         return tuple(values)
 
     def compact(self, slot: Slot, size: int) -> None:
-        """A durable snapshot at `slot` exists: keep at most `retained` bytes of memory for values behind it."""
+        """A durable snapshot at `slot` exists: keep at most `retained` bytes of memory for values behind it. Of many
+        the rest goes little by little, as others are learned: all at once would hold up everybody else."""
         assert slot <= self.chosen, "a snapshot of what is not chosen"
         if slot <= self.snapshot:
             return
         self.snapshot, self.snapshot_size = slot, size
         values = self.values
-        behind = self._size - sum(
-            len(values[s].payload) + SLOT_COST for s in map(Slot, range(slot + 1, self.chosen + 1))
-        )
-        while self._oldest <= slot and behind > self._retained:
-            cost = len(values.pop(self._oldest).payload) + SLOT_COST
-            self._size -= cost
-            behind -= cost
-            self._oldest = Slot(self._oldest + 1)
+        self._above = sum(len(values[s].payload) + SLOT_COST for s in map(Slot, range(slot + 1, self.chosen + 1)))
+        self._let_go(_MANY)
+
+    def _let_go(self, count: int) -> None:
+        """Forget up to `count` of the oldest values behind the snapshot, as long as they are too many."""
+        values, slot, size, most = self.values, self._oldest, self._size, self._above + self._retained
+        while count and size > most and slot <= self.snapshot:
+            size -= len(values.pop(slot).payload) + SLOT_COST
+            slot = Slot(slot + 1)
+            count -= 1
+        self._oldest, self._size = slot, size
 
     def jump(self, slot: Slot, size: int) -> None:
         """Continue above a snapshot that came from elsewhere."""
@@ -92,6 +108,6 @@ class Learner:
         self.chosen = self.hearsay = slot
         self.target = max(self.target, slot)
         self.values.clear()
-        self._size = 0
+        self._size = self._above = 0
         self._oldest = Slot(slot + 1)
         self.snapshot, self.snapshot_size = slot, size

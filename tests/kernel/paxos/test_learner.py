@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +108,20 @@ def test_memory_behind_snapshots_is_bounded(sizes: list[int], data: st.DataObjec
             behind = [v for s, v in one.values.items() if s <= one.snapshot]
             assert sum(len(v.payload) + SLOT_COST for v in behind) <= retained
             assert one.known(Slot(one.snapshot + 1), 10**9) == tuple(map(value, sizes[one.snapshot : slot]))
+
+
+def test_much_of_the_log_goes_little_by_little() -> None:
+    """Behind a snapshot of a long log a part goes at once, the rest as others are learned, until what may stay is
+    left; what is gone is said to be compacted."""
+    count = 5000
+    one = learner(*[1] * count, retained=10 * (SLOT_COST + 1))
+    one.compact(Slot(count), 1)
+    sizes = [len(one.values)]
+    assert count // 2 < sizes[0] < count
+    while len(one.values) > 10 + one.chosen - count:
+        one.learn(Slot(one.chosen + 1), value(1))
+        sizes.append(len(one.values))
+    assert max(before - after for before, after in pairwise(sizes)) <= 10
+    assert len(sizes) < count / 2
+    assert one.known(Slot(count - 9), 1) == (value(1),)
+    assert one.known(Slot(count - 10), 1) is None
