@@ -281,7 +281,9 @@ def failing_room(scene: Scene) -> None:
 
 
 def _after_room(scene: Scene, victims: list[Replica]) -> None:
-    """There is room again: nobody may have given up for want of it."""
+    """There is room again: nobody may have given up for want of it, and everybody finds it out, by looking once a
+    second."""
+    scene.expect(lambda: not any((each.status() or {}).get("full") for each in victims), "still said to be full", 5.0)
     for each in victims:
         if each.answers()["ailing"]:
             scene.wrong.append(f"replica {each.index} gave up for want of room: {each.last_words()}")
