@@ -16,7 +16,8 @@ from znodes_log import Log, Record, logged
 from znodes_place import SCHEME, ZooKeeperPlace
 
 OPTIONS = {"tick": "500", "grace": "3000", "extended-types": "true"}
-TIMEOUT = 4.0
+TIMEOUT = 4.2
+"""Seconds; no native session has the same."""
 QUIET = 7 * SECOND
 """Microseconds without faults at the end: longer than any session's time-out, a tick and a fail-over."""
 DRIFT = 0.03
