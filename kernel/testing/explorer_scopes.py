@@ -115,7 +115,6 @@ READS: Final = Scope(
     opening=("1 campaigns", "settle 1 2 3", "hush"),
     candidates=(2,),
     campaigns=1,
-    proposals=((b"a",),),
     beats=1,
     reads=1,
     readers=(1,),
