@@ -37,7 +37,8 @@ class Schedule:
 
     def after(self, delay: int, action: Action, *args: Any) -> None:
         """Have `action(*args)` called `delay` microseconds from now."""
-        self.at(self.now + delay, action, *args)
+        self._order += 1
+        heappush(self._heap, (self.now + max(delay, 0), self._order, action, args))
 
     def step(self) -> bool:
         """Let the next event happen; False if there is none."""

@@ -126,7 +126,7 @@ class Settings(NamedTuple):
             pause=clients * random.choice((0.1, 0.15, 0.2)),
             beat=int(random.choice((0, 0, 0.06, 0.1)) * clients * SECOND),
             delay=random.choice((150, 150, 1_000, 4_000)),
-            keys=random.choice((1, 2, 3)),
+            keys=random.choice((1, 2, 3)) + clients // 6,
             reads=random.choice((0.2, 0.4, 0.7)),
             session_timeout=random.choice((2.0, 4.0, 8.0)),
             faulty=random.choice((5.0, 7.0, 10.0)) * (0.5 if plan.every < 1 else 1),
@@ -139,7 +139,7 @@ class Settings(NamedTuple):
         """A cell as people run it: five replicas and twenty clients with the times of the defaults, three operations a
         second, and troubles seconds apart; only snapshots are more frequent than in a deployed cell."""
         random = Random(f"deployed {seed}")
-        plan = Plan.draw(random)._replace(every=random.choice((4.0, 8.0)), lasting=1.0)
+        plan = Plan.draw(random)._replace(every=random.choice((8.0, 16.0)), lasting=1.0)
         node = NodeOptions(digest_every=128, snapshot_slots=random.choice((50, 100)))
         options = Options(node=node, segment_size=1 << 16)
         drift = DRIFT_PPM if Fault.DRIFT in plan.kinds else 0
@@ -150,6 +150,7 @@ class Settings(NamedTuple):
             clients=19,  # and the one that loads the machines
             operations=220,
             pause=10.0,
+            keys=9,
             session_timeout=10.0,
             faulty=50.0,
             drift_ppm=drift,
