@@ -194,7 +194,7 @@ def expiry(dial: Dial) -> Answers:
         client.call(Op.PING, xid=-2)
     waited = time.monotonic() - began
     yield "ZK-10.1 a session of 1000 ms is not ended early", waited > 0.95
-    yield "ZK-10.1 and hardly more than a tick late", waited < 2.0
+    yield "ZK-10.1 nor much later", waited < 8.0
     yield "ZK-6.1 its nodes go together", sorted(client.told())
     yield "ZK-10.2 its connection", quiet.frame()
     again = dial(session=quiet.session, password=quiet.password)
@@ -259,6 +259,17 @@ SECTIONS = (
 )  # fmt: skip
 
 
+def leave(port: int, client: Client) -> None:
+    """End a client and its session, if need be over another connection: one that expired later would take a
+    transaction number from the questions after it."""
+    client.sock.close()
+    if client.session:
+        again = Client(port, session=client.session, password=client.password)
+        if again.session:
+            again.call(Op.CLOSE_SESSION)
+        again.sock.close()
+
+
 def transcript(port: int) -> Iterator[str]:
     """Every question and its answer, a line each."""
     for section in SECTIONS:
@@ -266,7 +277,7 @@ def transcript(port: int) -> Iterator[str]:
 
             def dial(opened: contextlib.ExitStack = opened, **said: Any) -> Client:
                 client = Client(port, **said)
-                opened.callback(client.sock.close)
+                opened.callback(leave, port, client)
                 return client
 
             yield from (f"{question}: {answer!r}" for question, answer in section(dial))
