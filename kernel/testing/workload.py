@@ -69,7 +69,7 @@ async def counters(client: Client, pause: float) -> None:
             if random.random() < client.reads / 2:
                 await client.query(Asked("count", key, "total", ()), _linearizable(client), "counters", "get", key)
             else:
-                by = random.randrange(1, 10)
+                by = random.randrange(1, 1 << 30)  # so that a total tells which of the unanswered ones are in it
                 await client.command(Asked("count", key, "add", (by,)), "counters", "add", key, by)
         except UNSURE:
             await client.door.sleep(0.05)
