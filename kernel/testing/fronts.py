@@ -15,6 +15,7 @@ A place does for its connections what sockets would, and puts its front together
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ..applied import Applied
@@ -110,7 +111,7 @@ class SimulatedReactor:
             if run is not None and process.run is run:
                 process.arrives(INSIDE, alarm.ring)
 
-        schedule.at(process.clock.when(process.now + int(delay * SECOND)), due)
+        schedule.at(process.clock.when(process.now + ceil(delay * SECOND)), due)
         return alarm
 
 

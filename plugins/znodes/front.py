@@ -445,12 +445,13 @@ class ZooKeeperFront(Service):
         self._leaving = self.reactor.callLater(min(waits) / 1000, self._leave)
 
     @property
-    def waited_ms(self) -> float:
-        """For how long there has been no leader; 0 while there is one."""
-        return (self.reactor.seconds() - self._alone_since) * 1000 if self._leaving is not None else 0.0
+    def waited_ms(self) -> int:
+        """For how long there has been no leader; 0 while there is one. Whole milliseconds: nobody shall wait for what
+        no clock shows."""
+        return round((self.reactor.seconds() - self._alone_since) * 1000) if self._leaving is not None else 0
 
-    def patience_ms(self, connection: Connection) -> float:
+    def patience_ms(self, connection: Connection) -> int:
         """How long a client is kept without a leader: in the other half of its session's time-out it must find a
         replica that has one, or the session expires although its client is well."""
         grace = self.settings.grace_ms
-        return min(grace, connection.timeout_ms / 2) if connection.timeout_ms and connection.session >= 0 else grace
+        return min(grace, connection.timeout_ms // 2) if connection.timeout_ms and connection.session >= 0 else grace
