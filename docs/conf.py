@@ -7,6 +7,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "planted"))
 
 project = "Quorate"
 author = "The Quorate maintainers"

@@ -1,7 +1,8 @@
 """Pages that are made from the code instead of being written twice.
 
 ``.. quorate-commands::`` is the command line as its parser knows it; ``.. quorate-frames::`` the native protocol's
-frames as their declarations have them; ``.. quorate-states::`` a client session's states as their table has them.
+frames as their declarations have them; ``.. quorate-states::`` a client session's states as their table has them;
+``.. quorate-planted::`` the bugs that are planted in tests, with what was measured of them.
 """
 
 from __future__ import annotations
@@ -85,6 +86,26 @@ class States(_Made):
             yield from (f"   * - {state.name}", f"     - {turn.value}", f"     - {after.name}")
 
 
+class Planted(_Made):
+    """The planted bugs, what each breaks, who tells, and after how many seeds."""
+
+    def lines(self) -> Iterator[str]:
+        from measured import median, read
+        from planting import all_bugs
+
+        table = read()
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 62 18 10 10", "", "   * - What is broken")
+        yield from ("     - What tells", "     - Seeds, focused", "     - Seeds, ordinary")
+        for name, bug in all_bugs().items():
+            found = table[name]
+            yield f"   * - **{name.replace('_', ' ').capitalize()}.** {' '.join(bug.words.split())}"
+            yield f"     - {', '.join(bug.promises)}"
+            for counts in (found.focused, found.ordinary):
+                seeds = median(counts)
+                words = f"{seeds:g}" if seeds < float("inf") else f"more than {found.most}"
+                yield f"     - {words if counts else 'not measured'}"
+
+
 def _sections(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Understand ``Args:``, ``Raises:`` and ``Attributes:``. An attribute's own text is a sentence and has none."""
     if what not in ("attribute", "data", "property"):
@@ -97,4 +118,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("quorate-commands", Commands)
     app.add_directive("quorate-frames", Frames)
     app.add_directive("quorate-states", States)
+    app.add_directive("quorate-planted", Planted)
     return {"parallel_read_safe": True}

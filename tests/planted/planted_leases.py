@@ -1,0 +1,69 @@
+"""Bugs in who may lead, read, and believe in a session for how long."""
+
+from __future__ import annotations
+
+from heapq import heappush
+
+from planting import QUICK, Plant, bug
+from quorate.kernel.node import Node
+from quorate.kernel.paxos.leadership import Leadership
+from quorate.kernel.paxos.replica import Replica
+from quorate.kernel.testing.faults import Fault
+
+
+@bug("one leader: |reads: ", Fault.STALL, every=0.2, machines=("registers",), **QUICK)
+def lease_counted_from_receipt(plant: Plant) -> None:
+    """A leader counts its lease from when an answer arrives, not from when it asked."""
+    plant.edit(
+        Leadership.on_beaten,
+        {
+            "self.lease.answer(sender, message.sent, message.round)": (
+                "did(); self.lease.answer(sender, now, message.round)"
+            )
+        },
+    )
+
+
+@bug("one leader: |reads: ", Fault.BOUNCE, Fault.ISOLATE, every=0.4)
+def no_silence_after_a_restart(plant: Plant) -> None:
+    """A member that starts again helps candidates at once, although it may have granted a lease just before."""
+    plant.edit(Replica.__init__, {"if used else now": "if never(used) else now"})
+
+
+@bug("reads: |linearizable: ", Fault.CASCADE, every=0.3, lasting=0.1, busy=6, sync=20_000, **QUICK)
+def read_without_a_commit_of_the_ballot(plant: Plant) -> None:
+    """A new leader answers reads before it has committed a value of its own ballot."""
+    plant.edit(
+        Leadership.read,
+        {
+            "if self.lease_left(now) > 0:": (
+                "if self.lease_left(now) > 0 or (not self.serving and self.lease.left(now) > 0 and did()):"
+            )
+        },
+    )
+    plant.edit(Leadership._grant_reads, {"if self.serving and self.reads:": "if self.reads and always(self.serving):"})
+
+
+@bug("reads: |linearizable: ", Fault.PAUSE, busy=3)
+def stale_read_after_a_pause(plant: Plant) -> None:
+    """A leader answers reads at once for as long as it takes itself for the leader, without a look at its lease."""
+    plant.edit(
+        Leadership.read,
+        {"if self.lease_left(now) > 0:": ("if self.serving and always(self.lease_left(now) > 0):")},
+    )
+
+
+@bug("sessions: ", Fault.KILL, Fault.TRANSFER)
+def session_expired_too_early_after_a_fail_over(plant: Plant) -> None:
+    """A new leader takes the sessions that it has not heard itself for silent since ever."""
+    plant.edit(
+        Node._begin,
+        {
+            "self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)": (
+                "did(); self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment); "
+                "self._renewals._watched[session.id].heard -= session.timeout_ms * 1000; "
+                "heappush(self._renewals._looks, (0, session.id))"
+            )
+        },
+        heappush=heappush,
+    )
