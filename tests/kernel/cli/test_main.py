@@ -26,7 +26,7 @@ def parsers(part: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def test_every_command_is_there() -> None:
     """The kernel's own, and those that entry points add."""
     names = [each.name for each in commands()]
-    assert names == ["tour", "cell", "replica", "status", "call", "plugin", "journal", "lock"]
+    assert names == ["tour", "cell", "replica", "status", "call", "plugin", "journal", "lock", "znodes"]
 
 
 def test_every_option_is_explained() -> None:

@@ -50,7 +50,7 @@ def wait_until(what: Any, seconds: float = 20) -> None:
 
 def test_life_of_a_cell(new_cell: Any, quorate: Any) -> None:
     """One line of JSON; orders do what they say; a killed replica returns, a stopped one does not; data survives."""
-    cell = new_cell("--replicas", "3", "--option", "zookeeper.tick=700")
+    cell = new_cell("--replicas", "3", "--option", "zookeeper.tick=700", "--option", "zookeeper.words=conf")
     facts = cell.facts
     assert set(facts) == {"cell", "dir", "leader", "replicas"}
     assert [set(each) for each in facts["replicas"]] == [{"index", "id", "pid", "client", "zookeeper", "dir"}] * 3
