@@ -48,7 +48,7 @@ class Options(NamedTuple):
     backlog: int = 8 << 20
     resend: int = 500_000
     digest_every: int = 1024  # slots
-    snapshot_bytes: int = 12 << 20  # of memory for the log since the last one, or the last one's own size if larger
+    snapshot_bytes: int = 10 << 20  # of memory for the log since the last one, or the last one's own size if larger
     snapshot_slots: int = 200_000
 
 

@@ -85,9 +85,9 @@ class Limits:
     batch: int = 1 << 20
     window_slots: int = 8
     backlog: int = 8 << 20
-    snapshot_log: int = 12 << 20
+    snapshot_log: int = 10 << 20
     snapshot_slots: int = 200_000
-    retained_log: int = 8 << 20
+    retained_log: int = 6 << 20
     peer_queue: int = 64 << 20
     client_output: int = 16 << 20
     clients_max: int = 10_000
