@@ -184,15 +184,17 @@ class Watch:
             self._broken("reads", words)
 
     def _check_durable(self, member: int, slot: int, value: Value) -> None:
-        """The first time anybody applies a slot: was it chosen, by what the disks hold?"""
-        members = {process.disk: process.member for process in self._processes()}
+        """The first time anybody applies a slot: was it chosen, by what the disks hold, or held before they were
+        lost? A vote that counted is not undone by the loss of its disk."""
         votes = self.disks.votes(slot)
         for (_, voted), disks in votes.items():
             if voted == value:
-                holders = {members[disk] for disk in disks if disk in members}
+                holders = {disk.member for disk in disks}
                 if is_quorum(Phase.ACCEPT, holders, self.configuration.voters()):
                     return
-        held = {str(ballot): sorted(members[d] for d in disks) for (ballot, v), disks in votes.items() if v == value}
+        held = {
+            str(ballot): sorted(disk.member for disk in disks) for (ballot, v), disks in votes.items() if v == value
+        }
         raise Violation(
             "durable",
             f"member {member} applies slot {slot} ({_brief(value)}), which no majority of "

@@ -80,9 +80,11 @@ class Fuse(NamedTuple):
 
 
 class Disk:
-    """A machine's disk and how fast it is. `sync` is the time of a write and its sync, in microseconds."""
+    """The disk of a member's machine, and how fast it is. `sync` is the time of a write and its sync, in
+    microseconds."""
 
-    def __init__(self, identity: bytes, random: Random, sync: int) -> None:
+    def __init__(self, member: int, identity: bytes, random: Random, sync: int) -> None:
+        self.member = MemberId(member)
         self.identity = identity
         self.files = MemoryFileSystem(random)
         self.witness: dict[str, bytes] = {}
@@ -335,7 +337,7 @@ class Process:
         """The disk is lost; an empty one is in its place."""
         assert self.run is None
         random = self._world.random(f"another disk {self.member} {self._world.schedule.now}")
-        self.disk = Disk(random.randbytes(16), random, self._world.options.sync)
+        self.disk = Disk(self.member, random.randbytes(16), random, self._world.options.sync)
 
     def want_turn(self) -> None:
         """Have a turn soon."""

@@ -102,7 +102,7 @@ class World:
     def add(self, member: int, clock: Clock | None = None) -> Process:
         """A new machine with an empty disk, for a member to be; not started."""
         random = self.random(f"machine {member}")
-        disk = Disk(random.randbytes(16), self.random(f"disk {member}"), self.options.sync)
+        disk = Disk(member, random.randbytes(16), self.random(f"disk {member}"), self.options.sync)
         clock = clock or Clock(random.randrange(1, 1 << 40))
         process = Process(self, member, disk, clock, self.founding)
         self.processes[member] = process

@@ -7,8 +7,9 @@ from random import Random
 import pytest
 from quorate.kernel.paxos.ballot import DECIDED, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Kind, Value
-from quorate.kernel.paxos.quorum import Configuration
+from quorate.kernel.paxos.quorum import Configuration, Member, Role
 from quorate.kernel.paxos.ready import AcceptedValue, DurableState, KnownChosen, Promised
+from quorate.kernel.testing.checkers import Watch
 from quorate.kernel.testing.kept import Disks
 from quorate.kernel.testing.process import Disk
 from quorate.kernel.testing.violation import Violation
@@ -17,8 +18,8 @@ ONE, TWO = Ballot(1, MemberId(1)), Ballot(2, MemberId(2))
 X, Y = Value(Kind.COMMANDS, b"x"), Value(Kind.COMMANDS, b"y")
 
 
-def disk() -> Disk:
-    return Disk(bytes(16), Random(1), 200)
+def disk(member: int = 1) -> Disk:
+    return Disk(member, bytes(16), Random(1), 200)
 
 
 def state(promised: Ballot, *votes: AcceptedValue, chosen: int = 0, **rest: object) -> DurableState:
@@ -67,3 +68,15 @@ def test_a_member_may_know_what_it_lost() -> None:
     disks.found(one, state(TWO, damaged=frozenset({Slot(1)}), chosen=0))
     disks.found(one, state(TWO, chosen=1))
     disks.found(disk(), state(Ballot(0, MemberId(0))))
+
+
+def test_a_vote_counts_although_its_disk_is_lost_since() -> None:
+    """What a majority had on its disks is chosen, whoever loses a disk before it is applied; a minority's is not."""
+    voters = Configuration(Slot(0), tuple(Member(MemberId(n), Role.VOTER, "") for n in (1, 2, 3)))
+    watch = Watch(voters, list)  # no machine has these disks any more
+    watch.durable(disk(1), [AcceptedValue(ONE, Slot(1), X)])
+    watch.durable(disk(2), [AcceptedValue(ONE, Slot(1), X)])
+    watch.chosen(3, 1, X)
+    watch.durable(disk(2), [AcceptedValue(ONE, Slot(2), Y)])
+    with pytest.raises(Violation, match="no majority"):
+        watch.chosen(3, 2, Y)
