@@ -83,7 +83,7 @@ class Disk(NamedTuple):
 
     def check(self, sender: MemberId, message: Message) -> None:
         """`message` leaves: does the disk hold what it says?"""
-        if isinstance(message, Promise | Prepare) and self.promised < message.ballot:
+        if isinstance(message, Promise | Prepare | Accepted) and self.promised < message.ballot:
             raise Broken(f"{type(message).__name__} {message.ballot} is sent while the disk holds {self.promised}")
         if isinstance(message, Promise):
             held = {(vote.slot, vote.ballot) for vote in self.votes}
@@ -93,6 +93,7 @@ class Disk(NamedTuple):
         if isinstance(message, Prepare | Accept) and message.ballot.member != sender:
             raise Broken(f"member {sender} uses the ballot {message.ballot} of another")
         if isinstance(message, Accepted):
+            # Votes behind a snapshot, which stands for what was chosen there, need only the promise.
             slots = {cast.slot for cast in self.cast if cast.ballot == message.ballot}
             for slot in range(max(message.first, self.snapshot + 1), message.last + 1):
                 if slot not in slots:

@@ -16,7 +16,7 @@ from quorate.kernel.paxos.leadership import Leadership
 from quorate.kernel.paxos.lease import Lease
 from quorate.kernel.paxos.messages import Accepted, Kind
 from quorate.kernel.paxos.proposer import Preparation
-from quorate.kernel.paxos.ready import AcceptedValue
+from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from quorate.kernel.paxos.replica import Replica
 from quorate.kernel.testing.explorer_scope import Scope
 from quorate.kernel.testing.explorer_scopes import (
@@ -219,6 +219,28 @@ def learned_value_not_recorded(patch: pytest.MonkeyPatch) -> None:
             return self.recorded
         return real(self, record)
 
+    patch.setattr(Effects, "record", record)
+
+
+@bug(
+    CATCH_UP._replace(crashes=1, crashers=(1,), snapshots=1, keepers=(3,)),
+    "Accepted .* is sent while the disk holds",
+)
+def vote_behind_a_snapshot_without_the_promise(patch: pytest.MonkeyPatch) -> None:
+    """A member votes on a slot behind its snapshot and writes nothing, the value being known."""
+    voting = False
+    vote, write = Following.on_accept, Effects.record
+
+    def on_accept(self: Following, sender: Any, message: Any, now: int) -> None:
+        nonlocal voting
+        voting = True
+        vote(self, sender, message, now)
+        voting = False
+
+    def record(self: Effects, record: Any) -> int:
+        return self.recorded if voting and isinstance(record, Promised) else write(self, record)
+
+    patch.setattr(Following, "on_accept", on_accept)
     patch.setattr(Effects, "record", record)
 
 

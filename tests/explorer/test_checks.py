@@ -63,7 +63,7 @@ def test_what_is_known_to_be_chosen_has_a_value(disk: Disk) -> None:
         (Prepare(HIGH, FIRST, Slot(0)), "Prepare 2.2 is sent while the disk holds 1.1"),
         (Accept(HIGH, FIRST, (A,), Slot(0)), "member 1 uses the ballot 2.2 of another"),
         (Accepted(LOW, FIRST, Slot(2)), "slot 2 is said to be accepted in ballot 1.1, but not on disk"),
-        (Accepted(HIGH, FIRST, FIRST), "slot 1 is said to be accepted in ballot 2.2, but not on disk"),
+        (Accepted(HIGH, FIRST, FIRST), "Accepted 2.2 is sent while the disk holds 1.1"),
     ],
 )
 def test_nothing_is_said_that_the_disk_does_not_hold(
@@ -72,6 +72,14 @@ def test_nothing_is_said_that_the_disk_does_not_hold(
     """Each kind of message that stands on the disk."""
     with pytest.raises(Broken, match=re.escape(words)):
         disk.check(ONE, message)
+
+
+def test_behind_a_snapshot_a_vote_needs_the_promise(disk: Disk) -> None:
+    """The snapshot stands for the value, but for no ballot."""
+    later = disk.compacted(FIRST, disk.configuration)
+    with pytest.raises(Broken, match=re.escape("Accepted 2.2 is sent while the disk holds 1.1")):
+        later.check(ONE, Accepted(HIGH, FIRST, FIRST))
+    later.written(Promised(HIGH)).check(ONE, Accepted(HIGH, FIRST, FIRST))
 
 
 # ---------------------------------------------------------------- a whole world
