@@ -21,6 +21,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from .barriers import Barriers
+from .company import Company
 from .forwarding import Gap, Intake, Outbox, Reply
 from .gate import Gate, Gated
 from .host import Applied, MachineHost
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     batch: int = 1 << 20
     company: int = 16 << 10  # a batch of that size waits for nobody
     linger: int = 4_000  # how long a smaller one waits while the one before it is under way
+    patience: int = 1_000  # how long it waits for those whose commands were in the one before it
     backlog: int = 8 << 20
     resend: int = 500_000
     digest_every: int = 1024  # slots
@@ -125,8 +127,8 @@ class Node:
         self._epoch = 0
         self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
         self._early: list[bytes] = []
-        self._proposed = now
-        self._lingering = False
+        self._company: Company | None = None
+        self._waits = NEVER  # until when the next batch waits for company
         self._out: list[Send] = []
         self._reports = Reports(now)
         self._progress = now
@@ -258,7 +260,7 @@ class Node:
         elif self._outbox:
             look = min(look, self._progress + self.options.resend + 1)
         due = min(self.core.next_tick(), max(look, self._look_due))
-        return min(due, self._proposed + self.options.linger) if self._lingering else due
+        return min(due, self._waits)
 
     # ---------------------------------------------------------------- to look at
 
@@ -308,6 +310,7 @@ class Node:
         self._outbox.rewind()
         self._cell_base = (self.host.cell_time, now)
         self._asked.clear()
+        self._company = Company(self.options.company, self.options.linger, self.options.patience)
         self._renewals = Renewals(now)
         for session in self.host.sessions.values():
             self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)
@@ -320,7 +323,8 @@ class Node:
 
     def _end(self) -> None:
         self._intake = None
-        self._lingering = False
+        self._company = None
+        self._waits = NEVER
         self._renewals = None
         for gate in self._gates.values():
             gate.ended()
@@ -382,20 +386,20 @@ class Node:
             assert not gaps, f"own stream with a gap: {gaps}"
 
     def _propose(self, now: int, wall: int) -> None:
-        intake, core, options = self._intake, self.core, self.options
+        intake, company, core = self._intake, self._company, self.core
         assert intake is not None
-        self._lingering = False
+        assert company is not None
+        self._waits = NEVER
         while intake:
             room = core.can_propose()
             if not room:
                 return
-            # Every slot costs every replica the same, however much it holds: what comes while one is under way
-            # waits for it, together. Where that takes long, because the others are far away, it does not wait so long.
-            if room < core.options.window and intake.bytes < options.company and now < self._proposed + options.linger:
-                self._lingering = True
+            until = company.wait(intake.bytes, room < core.options.window, now)
+            if until:
+                self._waits = until
                 return
-            self._proposed = now
-            chunks = intake.take(options.batch)
+            company.proposed(now)
+            chunks = intake.take(self.options.batch)
             core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)), now)
 
     def _forward(self) -> None:
@@ -431,6 +435,8 @@ class Node:
                         done(answer.reply)
                 if applied.answers:
                     self._progress = now
+                if self._company is not None and self._intake is not None:
+                    self._company.chosen(len(value.payload), self._intake.bytes, now)
                 if self._renewals is not None:
                     self._watch_sessions(applied)
                     if applied.changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -468,6 +469,33 @@ def test_small_commands_wait_together_for_the_batch_before() -> None:
         return leader.node.host.slot - before
 
     assert slots(SECOND) < slots(0) / 2
+
+
+def test_clients_that_ask_again_at_once_share_slots() -> None:
+    """Clients at all replicas, each with one command under way, become one crowd instead of two that take turns."""
+
+    def slots(patience: int) -> int:
+        cell = Cell(patience=patience)
+        leader, diary = cell.leader, cell.number("diary")
+        answered = 0
+
+        def ask(process: Process) -> None:
+            process.node.submit(diary, pack_request("write", ["a line as long as any"]), partial(again, process))
+            process.want_turn()
+
+        def again(process: Process, _: Reply) -> None:
+            nonlocal answered
+            answered += 1
+            ask(process)
+
+        cell.settle()
+        before = leader.node.host.slot
+        for process in cell.running * 3:
+            ask(process)
+        cell.until(lambda: answered >= 300)
+        return leader.node.host.slot - before
+
+    assert slots(1_000) < 0.7 * slots(0)
 
 
 def test_who_is_far_away_is_not_waited_for_long() -> None:
