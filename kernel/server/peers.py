@@ -9,8 +9,10 @@ dropped, and so are messages beyond ``queue_limit`` bytes for one that does not 
 for it. Order on one link is kept, but for *urgent* messages (heartbeats and their answers), which overtake whatever
 waits: a lease must not end because a long catch-up is on its way.
 
-Silence is found by the kernel (keepalive and user time-out of TCP); a lost link is called again after a pause that
-grows from 20 ms to 1 s, with jitter.
+Silence is found by the kernel (keepalive and user time-out of TCP). What was sent and is not confirmed for a second
+ends a link: TCP itself would wait longer and longer before it tries again, and after a cut of some seconds the cell
+would stand still for as long once more. A lost link is called again after a pause that grows from 20 ms to 1 s, with
+jitter; without one if the call was not answered at all, and at once when the other member has called.
 
 Knows no roles, no leader and no log.
 """
@@ -49,10 +51,12 @@ if TYPE_CHECKING:
 URGENT: Final = (Heartbeat, Beaten)
 PAUSE_MIN: Final = 0.02
 PAUSE_MAX: Final = 1.0
+CALL_PATIENCE: Final = 0.5
+"""How long a call may go unanswered at first; longer with every pause, for members that are far away."""
 GREETING_PATIENCE: Final = 5.0
 STRANGERS_MAX: Final = 32
 """Callers that have not said who they are; if there are more, the one that has waited longest goes."""
-_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 1000}
 _BURST: Final = 256 << 10
 _UNBOUNDED: Final = 1 << 40  # a link bounds its own queue
 
@@ -187,6 +191,8 @@ class Peers:
             before.close()
         self._calls[greeting.member] = call
         del self._strangers[call]
+        if greeting.member in self._links:
+            self._links[greeting.member].called()
         return None
 
     def hung_up(self, call: Call) -> None:
@@ -303,8 +309,19 @@ class Link:
 
     # ---------------------------------------------------------------- calling
 
+    def called(self) -> None:
+        """The other member has called, so it can be reached: our own call need not wait any longer."""
+        if self._line is not None:
+            return
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        if self._dial is not None:
+            self._dial.cancel()
+        self._call()
+
     def _call(self) -> None:
-        self._dial = Dial(self._peers.reactor, self.endpoint, self._answered, self.lost)
+        patience = CALL_PATIENCE + 2 * self._pause
+        self._dial = Dial(self._peers.reactor, self.endpoint, self._answered, self.lost, patience)
 
     def _answered(self, sock: socket.socket) -> None:
         self._dial = None
@@ -342,7 +359,8 @@ class Link:
             self._line.close()
         was_up = self.up
         self._drop()
-        self._again = self._peers.reactor.callLater(self._pause * (0.5 + self._peers.random.random()), self._call)
+        pause = PAUSE_MIN if isinstance(reason, TimeoutError) else self._pause
+        self._again = self._peers.reactor.callLater(pause * (0.5 + self._peers.random.random()), self._call)
         self._pause = min(PAUSE_MAX, 2 * self._pause)
         if was_up:
             self._peers.hearing.links_changed()

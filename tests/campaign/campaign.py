@@ -7,7 +7,8 @@ One line of JSON for each fault, a summary at the end; exit status 1 if anything
 faults come, whom they strike and how long they last; what happens then is up to the computer.
 
 For each fault: `outage_ms`, the longest time without an acknowledged write from the fault until all was well again;
-`recovery_ms`, from the moment of healing (the processes answer, the disk writes again) to the next acknowledged write;
+`recovery_ms`, from the moment of healing (the processes answer, the packets pass, the replicas have noticed that there
+is room) to the next acknowledged write;
 `rejoin_ms`, from there until every replica serves again.
 
 A cell is owed its recovery within twice the time to a campaign and a lease: a voter campaigns at most a lease and the

@@ -244,6 +244,26 @@ def vote_behind_a_snapshot_without_the_promise(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(Effects, "record", record)
 
 
+@bug(
+    CATCH_UP._replace(
+        opening=("1 campaigns", "settle 1 2 3", "hush", "1 proposes a", "settle 1 2", "hush"),
+        proposals=((b"b",),),
+        snapshots=1,
+        keepers=(1,),
+    ),
+    DISAGREEMENT,
+)
+def votes_dropped_with_the_log_that_a_snapshot_replaces(patch: pytest.MonkeyPatch) -> None:
+    """A member that installs the snapshot of a peer begins anew with it, without its votes above."""
+    real = Replica.installed
+
+    def installed(self: Replica, slot: Slot, size: int, configuration: Any, now: int) -> None:
+        self._acceptor.forget(max([slot, *self._acceptor.votes]))
+        real(self, slot, size, configuration, now)
+
+    patch.setattr(Replica, "installed", installed)
+
+
 # ---------------------------------------------------------------- membership
 
 

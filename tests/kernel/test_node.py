@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -310,6 +311,27 @@ def test_a_timer_fires_once_at_its_time_also_after_a_fail_over(cell: Cell) -> No
     assert [key for key, _ in fired] == ["soon", "later"]
     assert due is not None
     assert fired[1][1] >= due
+
+
+def test_the_time_of_day_decides_nothing(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It jumps by an hour back and forth at every turn of every replica: the leader stays, a session that is heard
+    lives, one that is not expires at its time, and a timer fires at its own."""
+    turn, jumps = Node.turn, itertools.cycle((0, 3_600_000, -3_600_000))
+    monkeypatch.setattr(Node, "turn", lambda self, now, wall: turn(self, now, wall + next(jumps)))
+    diary, leader, follower = cell.number("diary"), cell.leader, cell.follower
+    kept, silent = (open_session(cell, follower, 1000) for _ in range(2))
+    opened = cell.world.schedule.now
+    cell.value(leader, diary, "remind", ["later", 800])
+    for _ in range(8):
+        follower.node.confirm(kept, lambda known: None)
+        follower.want_turn()
+        cell.run(SECOND // 8)
+        assert cell.world.leader() is leader
+    assert silent in leader.node.host.sessions
+    cell.until(lambda: silent not in leader.node.host.sessions, SECOND)
+    assert cell.world.schedule.now - opened >= SECOND
+    assert kept in leader.node.host.sessions
+    assert len(cell.lines(leader)) == 1
 
 
 def test_a_timer_fires_when_it_is_due(cell: Cell) -> None:

@@ -59,6 +59,16 @@ def test_one_replica_down() -> None:
     assert "NO further failure" in in_words(cell)[0]
 
 
+def test_a_member_that_nobody_reaches_counts_as_failed() -> None:
+    """Of five one has a misspelled address in everybody's configuration: it runs and answers, hears of no leader, and
+    the cell, which looks healthy, bears one failure instead of two."""
+    members = [{**MEMBERS[0], "id": each} for each in range(1, 6)]
+    answers = [said(1, "leader"), said(2), said(3), said(4), said(5, leader=0, serving=False)]
+    cell = joined(answers[0], members, answers)
+    assert cell["failures_tolerated"] == 1
+    assert "tolerates 1 more failure" in in_words(cell)[0]
+
+
 def test_no_quorum() -> None:
     """With a majority gone nobody leads, and the words say so."""
     answers = [said(1, "candidate", leader=0, serving=False), None, None]

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from quorate.kernel.node_messages import AnyMessage, Forward
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Heartbeat, Sender
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
-from quorate.kernel.server.peers import STRANGERS_MAX, Peers
+from quorate.kernel.server.peers import CALL_PATIENCE, PAUSE_MAX, PAUSE_MIN, STRANGERS_MAX, Peers
 from quorate.kernel.server.witness import Witness
 from quorate.kernel.wire.formats import PEER_VERSION, Greeting, TurnedAway
 from twisted.internet import reactor
@@ -118,6 +119,36 @@ class PeersTests(TestCase):
         await self.until(lambda: one.connected() == [2])
         one.send(2, BEAT)
         await self.until(lambda: ear.messages)
+
+    async def test_who_is_called_calls_back_at_once(self) -> None:
+        """A call that comes shows that the other member can be reached again: our own does not wait out its pause."""
+        one, _ = self.make(1)
+        two, _ = self.make(2)
+        self.start(one)
+        link = one._links[2]
+        await self.until(lambda: link._again is not None and link._again.active())
+        assert link._again is not None
+        link._again.reset(3600)
+        self.start(two)
+        await self.until(lambda: one.connected() == [2])
+
+    async def test_a_silent_place_is_called_again_and_again(self) -> None:
+        """Where no packet is answered, as behind a cut, calls follow one another without long pauses, each with more
+        patience than the one before."""
+        one, _ = self.make(1)
+        with patch("quorate.kernel.server.peers.Dial") as dial:
+            self.start(one)
+            link = one._links[2]
+            pauses, patience = [], []
+            for _ in range(8):
+                patience.append(dial.call_args.args[-1])
+                link.lost(TimeoutError("no answer"))
+                assert link._again is not None
+                pauses.append(link._again.getTime() - reactor.seconds())  # type: ignore[attr-defined]
+                link.called()
+        assert max(pauses) <= 1.5 * PAUSE_MIN
+        assert patience == sorted(patience)
+        assert CALL_PATIENCE < patience[0] < patience[-1] == CALL_PATIENCE + 2 * PAUSE_MAX
 
     async def test_urgent_messages_overtake_and_queues_are_bounded(self) -> None:
         """For a member that does not read, ordinary messages wait up to the limit and are then dropped; a heartbeat

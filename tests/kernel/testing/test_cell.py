@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from quorate.kernel.catalog import Catalog
 from quorate.kernel.client.errors import MachineHalted, SessionExpired
 from quorate.kernel.client.states import State
 from quorate.kernel.machine import Commit, Refusal, SessionId, StateMachine, Ticket, command, query
@@ -54,6 +55,30 @@ class Tally(StateMachine):
 
     def session_closed(self, commit: Commit, session: SessionId, expired: bool) -> None:
         self.left.append([expired])
+
+
+class Diary(StateMachine):
+    """Another machine."""
+
+    name = "diary"
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @command
+    def write(self, commit: Commit, line: str) -> int:
+        self.lines.append(line)
+        return len(self.lines)
+
+
+class NewTally(Tally):
+    """The next version: it counts twice as fast, from the upgrade on."""
+
+    version = 2
+
+    @command
+    def add(self, commit: Commit, key: str, by: int = 1) -> int:
+        return super().add(commit, key, by * min(commit.version, 2))
 
 
 class Restless(StateMachine):
@@ -215,6 +240,42 @@ def test_a_failing_machine_is_shown_with_its_traceback() -> None:
         with pytest.raises(MachineHalted) as caught:
             session.call("tally", "stumble")
         assert "return 1 // 0" in "".join(caught.value.__notes__)
+
+
+def test_a_poisoned_command_halts_its_machine_and_nothing_else() -> None:
+    """Five replicas are alive and alike behind it, and the other machines serve."""
+    with Cell(Tally, Diary, replicas=5) as cell:
+        session = cell.session()
+        session.call("tally", "add", "k")
+        with pytest.raises(MachineHalted):
+            session.call("tally", "stumble")
+        assert session.call("diary", "write", "still here") == 1
+        cell.settle()
+        hosts = [process.node.host for process in cell.world.processes.values() if process.alive]
+        assert len(hosts) == 5
+        assert len({host.digest() for host in hosts}) == 1
+
+
+def test_a_rolling_upgrade_and_the_way_back() -> None:
+    """Replica by replica to new code, back to the old and on again, under calls: one state all the time, and the new
+    behavior everywhere from the upgrade on."""
+    with Cell(Tally) as cell:
+        session, count = cell.session(), 0
+        old, new = cell.world.catalog, Catalog({"tally": NewTally})
+        for catalog in (new, old, new):
+            cell.world.catalog = catalog
+            for index in range(3):
+                cell.crash(index)
+                session.call("tally", "add", "k")
+                cell.restart(index)
+                count += 2
+                assert session.call("tally", "add", "k") == count
+            cell.settle()
+        cell.advance(1.0)
+        assert session.call("plugins", "upgrade", "tally") == 2
+        assert session.call("tally", "add", "k") == count + 2
+        cell.settle()
+        assert len({process.node.host.digest() for process in cell.world.processes.values()}) == 1
 
 
 def test_a_machine_whose_replicas_differ_is_found() -> None:
