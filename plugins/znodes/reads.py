@@ -16,6 +16,10 @@ from .tree import Node, Tree, stat
 from .watches import Kind, Watcher, Watches, kinds, missed, notification
 
 
+_BLANK: Final = bytes(range(0x21))
+"""What the original takes for blank around a prefix."""
+
+
 class Client(Watcher, Protocol):
     """Who asks."""
 
@@ -164,7 +168,7 @@ def _rearm(place: Place, client: Client, zxid: int, found: list[list[bytes]]) ->
 
 def _get_ephemerals(place: Place, client: Client, frame: bytes) -> bytes:
     prefix = frame[codec.HEAD + 4 : codec.buffer_end(frame, codec.HEAD)]
-    if not prefix.strip():
+    if prefix.strip(_BLANK) in (b"", b"/"):
         prefix = b""
     owned = place.tree.ephemerals.get(client.session, ())
     return codec.vector([path for path in owned if path.startswith(prefix)])

@@ -379,8 +379,11 @@ class Tree:
             self.remove(path, zxid)
 
     def descendants(self, path: bytes) -> int:
-        """How many nodes are below the one at `path`, at any depth."""
-        return len(self.nodes) - 2 if path == paths.ROOT else sum(1 for _ in self._subtree(path)) - 1
+        """How many nodes are below the one at `path`, at any depth. Below the root's other name is the root, too, as in
+        the original."""
+        if path in (paths.ROOT, b""):
+            return len(self.nodes) - (2 if path else 1)
+        return sum(1 for _ in self._subtree(path)) - 1
 
     def _subtree(self, path: bytes) -> Iterator[Node]:
         """The node at `path`, which is not the root, and every one below it."""

@@ -74,11 +74,12 @@ def test_pzxid_never_goes_down(tree: Tree) -> None:
 
 
 def test_descendants(tree: Tree) -> None:
-    """All depths are counted; the root's count leaves out the root."""
+    """All depths are counted; the root's count leaves out the root, but under its other name, as in the original."""
     for path in (b"/n/a", b"/n/a/b", b"/n/c"):
         tree.create(path, b"", OPEN, 0, False, (), 2, 2)
     assert tree.descendants(b"/n") == 3
     assert tree.descendants(b"/") == 4 + 3
+    assert tree.descendants(b"") == 4 + 3 + 1
     assert tree.descendants(b"/n/c") == 0
 
 

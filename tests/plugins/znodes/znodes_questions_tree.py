@@ -42,6 +42,8 @@ def nodes(dial: Dial) -> Answers:
     yield "ZK-5.1 getChildren2", client.ask(Op.GET_CHILDREN2, path_watch(b"/n/plain"))
     yield "ZK-5.1 getAllChildrenNumber", client.ask(Op.GET_ALL_CHILDREN_NUMBER, path_only(b"/n"))
     yield "ZK-5.1 getAllChildrenNumber of nothing", client.ask(Op.GET_ALL_CHILDREN_NUMBER, path_only(b"/nothing"))
+    for root in (b"/", b""):
+        yield f"ZK-5.1 getAllChildrenNumber of {root!r}", client.ask(Op.GET_ALL_CHILDREN_NUMBER, path_only(root))
     for flags in range(-1, 10):
         for op in (Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER):
             answer = client.ask(op, create(b"/n/%d-%d-" % (op, flags), b"", flags))
@@ -50,7 +52,7 @@ def nodes(dial: Dial) -> Answers:
     yield "ZK-6.4 createTTL where it is off", client.ask(Op.CREATE_TTL, wire.create_ttl(b"/n/t", 1000))
     yield "ZK-6.1 create below an ephemeral", client.ask(Op.CREATE, create(b"/n/1-1-/c"))
     yield "ZK-6.1 getEphemerals", client.ask(Op.GET_EPHEMERALS, path_only(b"/n/1"))
-    for prefix in (b"", b"/", b"  "):
+    for prefix in (b"", b"/", b"  ", b" /\0", "\u2003".encode()):
         found = client.ask(Op.GET_EPHEMERALS, path_only(prefix))
         yield f"ZK-6.1 getEphemerals of {prefix!r}", len(found) if isinstance(found, list) else found
     yield "ZK-6.1 getEphemerals of nothing", client.ask(Op.GET_EPHEMERALS, path_only(b"/nothing"))

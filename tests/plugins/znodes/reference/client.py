@@ -119,7 +119,7 @@ class Client:
         return {"acl": shown, "stat": node.stat()}
 
     def _get_ephemerals(self, values: dict[str, Any]) -> Any:
-        prefix = (values["path"] or "").strip()
+        prefix = (values["path"] or "").strip("".join(map(chr, range(0x21))))
         prefix = "" if prefix in ("", "/") else values["path"]
         nodes = self.cell.tree.nodes
         return {
@@ -130,7 +130,7 @@ class Client:
 
     def _count(self, values: dict[str, Any]) -> Any:
         self.cell.tree.read(values["path"], self.who)
-        return {"count": self.cell.tree.below(values["path"] or "/")}
+        return {"count": self.cell.tree.below(values["path"] or "/") + (not values["path"])}
 
     def _who_am_i(self, values: dict[str, Any]) -> Any:
         shown = [{"scheme": s, "id": name.split(":")[0] if s == "digest" else name} for s, name in self.who]
