@@ -6,10 +6,10 @@ connections that clients dial under its own scheme, ``"scheme:member"``; :attr:`
 
 ::
 
-    world.beside["gopher"] = lambda process, node: GopherPlace(Seat(process, node, world))
+    world.beside["gopher"] = lambda process, node: GopherPlace(process, node, world)
 
-A place does for its connections what sockets would, and puts its front together once its machine is loaded
-(:attr:`Seat.node` tells). This module knows no protocol.
+A place (:class:`Seated`, and the rest of :class:`Beside`) does for its connections what sockets would, and puts its
+front together once its machine is loaded (:attr:`Seat.node` tells). This module knows no protocol.
 """
 
 from __future__ import annotations
@@ -202,3 +202,22 @@ class Seat:
     def _moved(self, session: SessionId) -> None:
         for observer in self.observers:
             observer.session_moved(session)
+
+
+class Seated:
+    """The half of a place that every one with a seat has: it passes on what the node tells."""
+
+    def __init__(self, process: Process, node: Node, world: World) -> None:
+        self.seat = Seat(process, node, world)
+
+    def applied(self, applied: Applied) -> None:
+        """A batch was applied."""
+        self.seat.applied(applied)
+
+    def restored(self) -> None:
+        """A snapshot replaced the machines."""
+        self.seat.restored()
+
+    def serving(self) -> None:
+        """A leader is known, or no longer."""
+        self.seat.serving_changed()

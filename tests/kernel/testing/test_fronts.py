@@ -6,21 +6,20 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from quorate.kernel.applied import Applied
 from quorate.kernel.node import Node
 from quorate.kernel.testing.clock import SECOND, Clock
 from quorate.kernel.testing.door import SimulatedDoor
-from quorate.kernel.testing.fronts import Cause, Seat
+from quorate.kernel.testing.fronts import Cause, Seated
 from quorate.kernel.testing.lifecycle import Boundary
 from quorate.kernel.testing.process import Process
 from quorate.kernel.testing.world import World
 
 
-class Echo:
+class Echo(Seated):
     """A place that says what it hears, and what its replica tells."""
 
     def __init__(self, process: Process, node: Node, world: World) -> None:
-        self.seat = Seat(process, node, world)
+        super().__init__(process, node, world)
         self.sends: list[Callable[[bytes], None]] = []
         self.heard: list[tuple[Callable[[bytes], None], bytes]] = []
         self.closes: list[Callable[[], None]] = []
@@ -43,15 +42,6 @@ class Echo:
         for send, content in self.heard:
             cause(Boundary.REPLY, partial(send, content))
         self.heard.clear()
-
-    def applied(self, applied: Applied) -> None:
-        self.seat.applied(applied)
-
-    def restored(self) -> None:
-        self.seat.restored()
-
-    def serving(self) -> None:
-        self.seat.serving_changed()
 
 
 class Ears:

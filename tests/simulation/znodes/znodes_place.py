@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from quorate.kernel.applied import Applied
 from quorate.kernel.node import Node
-from quorate.kernel.testing.fronts import Cause, Seat
+from quorate.kernel.testing.fronts import Cause, Seated
 from quorate.kernel.testing.lifecycle import Boundary
 from quorate.kernel.testing.process import Process
 from quorate.kernel.testing.world import World
@@ -64,11 +63,11 @@ class DoorWire:
             self.held = held
 
 
-class ZooKeeperPlace:
+class ZooKeeperPlace(Seated):
     """All ZooKeeper connections of one run of a replica."""
 
     def __init__(self, process: Process, node: Node, world: World, options: Mapping[str, str], hears: Hears) -> None:
-        self.seat = Seat(process, node, world)
+        super().__init__(process, node, world)
         self.dirty: dict[int, DoorWire] = {}
         self.front: ZooKeeperFront | None = None
         self._process = process
@@ -133,12 +132,3 @@ class ZooKeeperPlace:
             self._wires.remove(wire)
         if wire.connection is not None and self.front is not None:
             self.front.gone(wire.connection)
-
-    def applied(self, applied: Applied) -> None:
-        self.seat.applied(applied)
-
-    def restored(self) -> None:
-        self.seat.restored()
-
-    def serving(self) -> None:
-        self.seat.serving_changed()
