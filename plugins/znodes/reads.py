@@ -15,7 +15,6 @@ from .protocol import Err, Event, Fault, Malformed, Op, Right, WatchMode
 from .tree import Node, Tree, stat
 from .watches import Kind, Watcher, Watches, kinds, missed, notification
 
-
 _BLANK: Final = bytes(range(0x21))
 """What the original takes for blank around a prefix."""
 
