@@ -302,6 +302,10 @@ class MachineHost:
         """The membership in force after the last slot applied."""
         return self._calls.membership.configuration
 
+    def disk(self, member: int) -> bytes | None:
+        """The disk with which a member introduced itself to the cell."""
+        return self._calls.membership.disks.get(member)
+
     # ---------------------------------------------------------------- questions
 
     def query(self, machine: str, request: bytes) -> bytes:

@@ -36,7 +36,7 @@ from .paxos.ready import NOTHING, Committed, Ready, Send
 from .paxos.replica import NotLeader, Replica
 from .renewals import Overdue, Renewals
 from .reports import PATIENCE, Reports
-from .system import DIGESTS, PLUGINS, SESSIONS, TIMERS
+from .system import DIGESTS, MEMBERSHIP, PLUGINS, SESSIONS, TIMERS
 from .wire.batch import pack_batch, pack_request
 
 
@@ -67,6 +67,9 @@ class NodeObserver(Protocol):
     def serving(self, serving: bool) -> None:
         """A leader is known (or no longer)."""
 
+    def disowned(self, disk: bytes) -> None:
+        """The cell knows this member with that disk, not with ours: it must not vote any more."""
+
 
 _NODE_MESSAGES: Final = (Forward, Heads, Gaps, Renew, Renewed)
 _LOOK: Final = 20_000
@@ -96,6 +99,7 @@ class Node:
         core: this member's consensus core, started on its durable state.
         host: the machines, restored to the core's snapshot; `new_host` makes an empty one for a snapshot from a peer.
         observer: told of everything applied.
+        disk: the identity of the disk on which the core's state is.
         secret: 32 random bytes; the first leader of a cell founds the session passwords on its own.
     """
 
@@ -106,6 +110,7 @@ class Node:
         observer: NodeObserver,
         *,
         origin: Origin,
+        disk: bytes,
         new_host: Callable[[], MachineHost],
         secret: bytes,
         options: Options,
@@ -114,6 +119,7 @@ class Node:
         self.core = core
         self.host = host
         self.origin = origin
+        self.disk = disk
         self.options = options
         self.snapshot_due = False
         """The log since the last snapshot is long: the driver should take one when it can."""
@@ -493,8 +499,20 @@ class Node:
             leader = self.core.leader
             if leader is not None and leader != self.origin.member:
                 self._send(leader, Heads(self.origin.incarnation, self._outbox.heads()))
-        if self.core.leader is not None and self.host.announced(self.origin.member) != self.host.available:
-            self._chore("announce", PLUGINS, "announce", [self.origin.member, dict(self.host.available)])
+        if self.core.leader is not None:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """Tell the cell what it should know of this member: its disk, and what is installed here."""
+        member, host = self.origin.member, self.host
+        known = host.disk(member)
+        if known is None:
+            self._chore("introduce", MEMBERSHIP, "introduce", [member, self.disk])
+        elif known != self.disk:
+            self._observer.disowned(known)
+            return
+        if host.announced(member) != host.available:
+            self._chore("announce", PLUGINS, "announce", [member, dict(host.available)])
 
     def _expire(self, overdue: Overdue) -> None:
         """Propose an expiry once every gate lets it pass."""

@@ -1,7 +1,7 @@
 """The bytes of a membership change: the payload of a CONFIGURATION value.
 
-Layout, big-endian: u8 format (1), u8 kind, u32 member id, u8 role, then disk, peer and the doors, each string as u16
-length + UTF-8. The core must read its own changes, so this codec lives with it.
+Layout, big-endian: u8 format (1), u8 kind, u32 member id, u8 role, then peer and the doors, each string as u16 length +
+UTF-8. The core must read its own changes, so this codec lives with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MalformedChange(ValueError):
 def encode_change(change: Change) -> bytes:
     """The bytes of `change`, as a CONFIGURATION value carries them."""
     member = change.member
-    strings = [member.disk, member.peer.encode()]
+    strings = [member.peer.encode()]
     for face, address in member.doors:
         strings += [face.encode(), address.encode()]
     head = _HEAD.pack(_FORMAT, change.kind, member.id, member.role)
@@ -56,8 +56,8 @@ def decode_change(payload: bytes) -> Change:
                 raise MalformedChange("membership change is cut short")
             strings.append(payload[position : position + length])
             position += length
-        disk, peer, *doors = strings
+        peer, *doors = strings
         pairs = tuple((doors[i].decode(), doors[i + 1].decode()) for i in range(0, len(doors), 2))
-        return Change(ChangeKind(kind), Member(MemberId(member), Role(role), peer.decode(), pairs, disk))
+        return Change(ChangeKind(kind), Member(MemberId(member), Role(role), peer.decode(), pairs))
     except (error, IndexError, ValueError) as reason:
         raise MalformedChange(f"malformed membership change: {reason}") from reason

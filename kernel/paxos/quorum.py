@@ -30,16 +30,14 @@ class Phase(enum.IntEnum):
 class Member(NamedTuple):
     """One replica's place in the configuration.
 
-    `disk` is the 16-byte identity of the disk that may vote under this id (empty until the member's first
-    contact is recorded); `peer` is the endpoint the other replicas connect to; `doors` maps the name of each
-    face ("client", "zookeeper", ...) to the address its clients use.
+    `peer` is the endpoint the other replicas connect to; `doors` maps the name of each face ("client", "zookeeper",
+    ...) to the address its clients use.
     """
 
     id: MemberId
     role: Role
     peer: str
     doors: tuple[tuple[str, str], ...] = ()
-    disk: bytes = b""
 
 
 class Configuration(NamedTuple):
@@ -74,7 +72,7 @@ class ChangeKind(enum.IntEnum):
     PROMOTE = 1
     DEMOTE = 2
     REMOVE = 3
-    AMEND = 4  # new addresses or disk for an existing member; no change of quorums
+    AMEND = 4  # new addresses for an existing member; no change of quorums
 
 
 class Change(NamedTuple):

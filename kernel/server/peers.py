@@ -67,6 +67,9 @@ class Hearing(Protocol):
     def heard(self, sender: Sender, message: AnyMessage) -> None:
         """A message of a member."""
 
+    def disk(self, member: int) -> bytes | None:
+        """The disk with which a member introduced itself to the cell."""
+
     def condemned(self, refusal: TurnedAway) -> None:
         """A peer says that this replica's disk may not vote: it must not, here or anywhere."""
 
@@ -180,7 +183,7 @@ class Peers:
             )
         if greeting.to != mine.member:
             return TurnedAway(Refusing.MISDIRECTED, f"this is member {mine.member}, not {greeting.to}")
-        refusal = self.witness.judge(greeting, self.configuration)
+        refusal = self.witness.judge(greeting, self.configuration, self.hearing.disk(greeting.member))
         if refusal is not None:
             self._log.warn("turned member {member} away: {reason}", member=greeting.member, reason=refusal.reason)
             return refusal

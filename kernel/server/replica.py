@@ -149,6 +149,7 @@ class LiveReplica:
             host,
             self,
             origin=self.origin,
+            disk=owner.disk,
             new_host=new_host,
             secret=secret,
             options=config.node_options(),
@@ -293,6 +294,9 @@ class LiveReplica:
             self._turn()
         elif type(message) is not Accepted or self.core.stirred:
             self.turns.request()
+
+    def disk(self, member: int) -> bytes | None:
+        return self.host.disk(member)
 
     def condemned(self, refusal: TurnedAway) -> None:
         self.ail(f"a peer refuses its disk: {refusal.reason}")
@@ -451,6 +455,12 @@ class LiveReplica:
 
     def serving(self, serving: bool) -> None:
         self._tell_serving()
+
+    def disowned(self, disk: bytes) -> None:
+        self.ail(
+            f"the cell knows this member with the disk {disk.hex()}, not with {self.node.disk.hex()}: what it promised "
+            "is lost; remove it from the cell and add this replica under a new id"
+        )
 
     def _tell_serving(self) -> None:
         serving = self.serves

@@ -2,9 +2,10 @@
 
 A replica that lost part of what it promised or accepted must never vote again under its id (Michael et al., "Recovering
 Shared Objects Without Stable Storage", DISC 2017, section 6: even learning one whole instance first does not make it
-safe). A wiped disk has another identity; an older copy of a disk cannot tell by itself that it is one. But its peers
-can: they remember the last run, the highest promise and the highest vote that each disk has shown, and refuse one that
-shows less.
+safe). A wiped disk has another identity than the one with which the member introduced itself to the cell
+(:mod:`..system.membership`) or, before that, to this replica. An older copy of a disk cannot tell by itself that it is
+one, but its peers can: they remember the last run, the highest promise and the highest vote that each disk has shown,
+and refuse one that shows less.
 
 The memory is written to a small file when a peer begins a new run or promises a higher ballot, which is seldom; the
 votes in between are remembered while this process lives. The file carries a checksum: a flipped bit must not condemn
@@ -61,26 +62,25 @@ class Witness:
         except (Malformed, ValueError, TypeError) as error:
             self._log.warn("{path} is unreadable; peers' disks are learned anew: {error}", path=self._path, error=error)
 
-    def judge(self, greeting: Greeting, configuration: Configuration) -> TurnedAway | None:
-        """Whether the caller may be who it says; None if so, and then it is remembered."""
-        member = configuration.find(MemberId(greeting.member))
-        if member is None:
+    def judge(self, greeting: Greeting, configuration: Configuration, disk: bytes | None) -> TurnedAway | None:
+        """Whether the caller may be who it says; None if so, and then it is remembered. `disk` is the one with which it
+        has introduced itself to the cell, if it has."""
+        if configuration.find(MemberId(greeting.member)) is None:
             return TurnedAway(
                 Refusing.STRANGER, f"member {greeting.member} is not in the cell; add it by a membership change first"
             )
         seen = self._seen.get(greeting.member)
         if seen is not None:
             seen = seen._replace(slot=max(seen.slot, self._slots.get(greeting.member, 0)))
-        known = member.disk or (seen.disk if seen is not None else greeting.disk)
-        if known != greeting.disk:
-            return TurnedAway(
-                Refusing.DISK,
-                f"member {greeting.member} is known with the disk {known.hex()} and shows {greeting.disk.hex()}: what "
-                "it promised is lost; remove it from the cell and add this replica under a new id",
-            )
-        if seen is None or seen.disk != greeting.disk:
+        for known in (disk, seen and seen.disk):
+            if known not in (None, greeting.disk):
+                return TurnedAway(
+                    Refusing.DISK,
+                    f"member {greeting.member} is known with the disk {known.hex()} and shows {greeting.disk.hex()}: "
+                    "what it promised is lost; remove it from the cell and add this replica under a new id",
+                )
+        if seen is None:
             seen = Seen(greeting.disk, 0, b"", NO_BALLOT, 0)
-            self._slots.pop(greeting.member, None)
         elif greeting.run != seen.run and (
             greeting.incarnation <= seen.incarnation or greeting.promised < seen.promised or greeting.slot < seen.slot
         ):

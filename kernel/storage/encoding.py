@@ -17,7 +17,6 @@ VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BQH")  # version, number, members
 _MEMBER: Final = struct.Struct(">IBH")  # id, role, doors
 _LENGTH: Final = struct.Struct(">H")
-DISK_SIZE: Final = 16
 
 
 def _text(text: str) -> bytes:
@@ -29,18 +28,15 @@ def encode_configuration(configuration: Configuration) -> bytes:
     """The bytes of `configuration`; equal configurations give equal bytes.
 
     Raises:
-        ValueError: a field is out of range (65,535 members, doors, or bytes of an address; a disk id is 0 or 16 bytes).
+        ValueError: a field is out of range (65,535 members, doors, or bytes of an address).
     """
     try:
         parts = [_HEAD.pack(VERSION, configuration.number, len(configuration.members))]
         for member in configuration.members:
-            if len(member.disk) not in (0, DISK_SIZE):
-                raise ValueError(f"the disk id of member {member.id} has {len(member.disk)} bytes, not {DISK_SIZE}")
             parts.append(_MEMBER.pack(member.id, member.role, len(member.doors)))
             parts.append(_text(member.peer))
             for face, address in member.doors:
                 parts += (_text(face), _text(address))
-            parts.append(bytes([len(member.disk)]) + member.disk)
     except struct.error as error:
         raise ValueError(f"a field of the configuration is out of range: {error}") from error
     return b"".join(parts)
@@ -103,7 +99,4 @@ def _member(reader: _Reader) -> Member:
         raise Malformed(f"member {identity} has the unknown role {role}")
     peer = reader.text()
     pairs = tuple((reader.text(), reader.text()) for _ in range(doors))
-    size = reader.bytes(1)[0]
-    if size not in (0, DISK_SIZE):
-        raise Malformed(f"member {identity} has a disk id of {size} bytes")
-    return Member(MemberId(identity), Role(role), peer, pairs, reader.bytes(size))
+    return Member(MemberId(identity), Role(role), peer, pairs)

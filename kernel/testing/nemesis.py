@@ -440,13 +440,13 @@ class Nemesis:
 
     def _wipe(self) -> bool:
         """A disk is replaced by an empty one: the member may not vote any more, whatever it says. Where all the others
-        have met it, it is started again under its old name, and they must not be taken in."""
+        have met it or know it from the log, it is started again under its old name, and they must not be taken in."""
         victim = self._victim()
         if victim is None or not self._upkeep.may_harm(victim.member):
             return False
         disk = victim.disk.identity
         known = all(
-            process.disk.met.get(victim.member) == disk
+            disk in (process.disk.met.get(victim.member), process.alive and process.node.host.disk(victim.member))
             for process in self._world.processes.values()
             if process is not victim
         )

@@ -24,6 +24,7 @@ from ..wire.batch import pack_request, wrap_payload
 from ..wire.native import About, Consistency, EndReason
 from .clock import SECOND
 from .lifecycle import Boundary
+from .witnessing import condemn
 
 if TYPE_CHECKING:
     from .fronts import Beside
@@ -383,6 +384,12 @@ class Port:
         """A leader is known (or no longer)."""
         for place in self.beside.values():
             place.serving()
+
+    def disowned(self, disk: bytes) -> None:
+        """The cell knows this member with another disk: the process ends, for good, when its turn is over."""
+        run = self._process.run
+        assert run is not None
+        self._world.schedule.after(0, partial(condemn, self._world, run.greeting))
 
 
 def _leave(door: Door, content: bytes) -> None:

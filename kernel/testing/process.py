@@ -41,7 +41,7 @@ from .clock import MILLISECOND, Clock
 from .lifecycle import Boundary, Stage
 from .port import Port
 from .snapshotting import Snapshotting
-from .witnessing import greets, witness_of
+from .witnessing import forget, greets, witness_of
 
 if TYPE_CHECKING:
     from ..paxos.replica import Replica
@@ -80,8 +80,7 @@ class Fuse(NamedTuple):
 
 
 class Disk:
-    """The disk of a member's machine, and how fast it is. `sync` is the time of a write and its sync, in
-    microseconds."""
+    """The disk of a member's machine. `sync`: the microseconds of a write and its sync."""
 
     def __init__(self, member: int, identity: bytes, random: Random, sync: int) -> None:
         self.member = MemberId(member)
@@ -124,6 +123,7 @@ class Run:
         self.greeting = greeting
         self.witness = witness
         self.greeted: dict[int, Greeting] = {}  # the newest run heard of each member
+        self.configuration = node.core.configuration
 
 
 class Process:
@@ -194,6 +194,7 @@ class Process:
             host,
             port,
             origin=origin,
+            disk=self.disk.identity,
             new_host=lambda: world.new_host(self.member, origin),
             secret=world.random(f"secret {self.member}").randbytes(32),
             options=world.options.node,
@@ -202,17 +203,13 @@ class Process:
         greeting = greeting_of(recovered, world.random(f"run {self.member} {origin.incarnation}").randbytes(16))
         self.run = Run(recovered, node, port, greeting, witness_of(self.disk.witness))
         port.attach(node)
-        world.trace(
-            self.member,
-            "starts run %d: promised %s, %d votes, chosen %d, snapshot %d%s%s",
-            origin.incarnation,
-            recovered.state.promised,
-            len(recovered.state.votes),
-            recovered.state.chosen,
-            recovered.state.snapshot,
-            f", damaged {sorted(recovered.state.damaged)}" if recovered.state.damaged else "",
-            "" if self.intact else ", not intact",
+        state = recovered.state
+        found = (state.promised, len(state.votes), state.chosen, state.snapshot)
+        flaws = (f", damaged {sorted(state.damaged)}" if state.damaged else "") + (
+            "" if self.intact else ", not intact"
         )
+        line = "starts run %d: promised %s, %d votes, chosen %d, snapshot %d%s"
+        world.trace(self.member, line, origin.incarnation, *found, flaws)
         self.want_turn()
 
     def die(self, power: bool, why: str) -> None:
@@ -313,9 +310,8 @@ class Process:
         run = self.run
         assert run is not None
         sender = packet.sender
-        if run.greeted.get(sender.member) is not packet.greeting and not greets(
-            self, run, packet.greeting, self._world
-        ):
+        known = run.greeted.get(sender.member) is packet.greeting
+        if not known and not greets(self, run, packet.greeting, self._world):
             return True
         messages = packet.messages
         if isinstance(messages, bytes):
@@ -386,6 +382,8 @@ class Process:
         if node.snapshot_due and not run.snapshotting:
             self._snapshots.take(run)
         core = node.core
+        if core.configuration is not run.configuration:
+            forget(run)
         if core.leader == self.member:
             if core.ballot != run.led:
                 run.led = core.ballot

@@ -54,18 +54,27 @@ def greets(process: Process, run: Run, greeting: Greeting, world: World) -> bool
     newest = run.greeted.get(member)
     if newest is not None and newest.disk == greeting.disk and newest.incarnation > greeting.incarnation:
         return False
-    refusal = run.witness.judge(greeting, run.node.core.configuration)
-    if refusal is not None and refusal.why is not Refusing.STRANGER:
-        world.trace(process.member, "turns member %d away: %s", member, refusal.reason)
-        if world.network.connected(process.member, member):
-            world.schedule.after(world.network.weather.delay, partial(_condemn, world, greeting))
+    refusal = run.witness.judge(greeting, run.node.core.configuration, run.node.host.disk(member))
+    if refusal is not None:
+        if refusal.why is not Refusing.STRANGER:
+            world.trace(process.member, "turns member %d away: %s", member, refusal.reason)
+            if world.network.connected(process.member, member):
+                world.schedule.after(world.network.weather.delay, partial(condemn, world, greeting))
         return False
     run.greeted[member] = greeting
     world.watch.heard(process.member, member, process.disk.met.setdefault(member, greeting.disk), greeting.disk)
     return True
 
 
-def _condemn(world: World, greeting: Greeting) -> None:
+def forget(run: Run) -> None:
+    """The membership has changed: those who are no members any more are not listened to from now on."""
+    run.configuration = run.node.core.configuration
+    members = run.configuration.ids()
+    for member in [each for each in run.greeted if each not in members]:
+        del run.greeted[member]
+
+
+def condemn(world: World, greeting: Greeting) -> None:
     """That run of a member is told that its disk may not vote: it ends, for good."""
     process = world.processes.get(greeting.member)
     if process is not None and process.run is not None and process.run.greeting is greeting:

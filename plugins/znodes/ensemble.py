@@ -75,7 +75,7 @@ def _steps(configuration: Configuration, goal: Mapping[MemberId, Member]) -> Ite
     for member in goal.values():
         there = now[member.id]
         if (there.peer, there.doors) != (member.peer, member.doors):
-            yield Change(ChangeKind.AMEND, member._replace(disk=there.disk))
+            yield Change(ChangeKind.AMEND, member)
     for role, kind in ((Role.VOTER, ChangeKind.PROMOTE), (Role.LEARNER, ChangeKind.DEMOTE)):
         for member in goal.values():
             if member.role is role and now[member.id].role is not role:

@@ -164,7 +164,7 @@ def test_a_batch_of_a_later_release_stops_the_replica(driver: Driver) -> None:
 
 NAMES = [
     "open", "attach", "close", "expire", "acknowledge", "found", "fire", "announce", "load", "unload", "upgrade",
-    "skip", "report", "add", "tell", "timer", "end", "resolve", "wait", "odd_event", "restore", "",
+    "skip", "report", "introduce", "add", "tell", "timer", "end", "resolve", "wait", "odd_event", "restore", "",
 ]  # fmt: skip
 ARGS = st.recursive(
     st.sampled_from([0, 1, 16, 17, -1, 1 << 62, 1 << 63, "", "scrap", "tape", "x", b"k" * 20, None, True, 1.5]),
@@ -293,6 +293,7 @@ def test_sessions_cannot_command_the_cells_own_machines(driver: Driver) -> None:
         (SESSIONS, "close", [session]),
         ("timers", "fire", [16, 5]),
         ("digests", "report", [1, 1, 1]),
+        ("membership", "introduce", [1, b"d" * 16]),
         (PLUGINS, "announce", [1, {}]),
     ]:
         reply = driver.call(machine, name, *args, session=session, number=driver.host.slot)  # type: ignore[arg-type, misc]

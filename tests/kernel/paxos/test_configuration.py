@@ -18,7 +18,6 @@ MEMBERS = st.builds(
     role=st.sampled_from(Role),
     peer=TEXT,
     doors=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
-    disk=st.binary(max_size=16),
 )
 CHANGES = st.builds(Change, kind=st.sampled_from(ChangeKind), member=MEMBERS)
 

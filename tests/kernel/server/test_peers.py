@@ -31,9 +31,13 @@ class Ear:
     def __init__(self) -> None:
         self.messages: list[tuple[int, AnyMessage]] = []
         self.condemnations: list[TurnedAway] = []
+        self.disks: dict[int, bytes] = {}
 
     def heard(self, sender: Sender, message: AnyMessage) -> None:
         self.messages.append((sender.member, message))
+
+    def disk(self, member: int) -> bytes | None:
+        return self.disks.get(member)
 
     def condemned(self, refusal: TurnedAway) -> None:
         self.condemnations.append(refusal)

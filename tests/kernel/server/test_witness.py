@@ -20,8 +20,8 @@ HELLO = Greeting(PEER_VERSION, bytes(16), 1, 2, 3, b"d" * 16, b"r" * 8, Ballot(4
 RUN = b"s" * 8
 
 
-def why(witness: Witness, greeting: Greeting, configuration: Configuration = CELL) -> Refusing | None:
-    refusal = witness.judge(greeting, configuration)
+def why(witness: Witness, greeting: Greeting, disk: bytes | None = None) -> Refusing | None:
+    refusal = witness.judge(greeting, CELL, disk)
     return None if refusal is None else refusal.why
 
 
@@ -49,7 +49,7 @@ def test_knows_a_disk_again(tmp_path: Path, restarted: bool) -> None:
 def test_remembers_what_was_said(tmp_path: Path) -> None:
     """A promise and a vote told to this replica must be on the disk that calls next."""
     witness = Witness(tmp_path)
-    witness.judge(HELLO, CELL)
+    witness.judge(HELLO, CELL, None)
     ballot = Ballot(6, MemberId(1))
     witness.hear(2, Promise(ballot, Slot(1), (), Slot(0), Slot(0)))
     later = HELLO._replace(run=RUN, incarnation=4)
@@ -59,14 +59,12 @@ def test_remembers_what_was_said(tmp_path: Path) -> None:
     assert why(witness, later._replace(promised=ballot, slot=Slot(12))) is None
 
 
-def test_the_configuration_knows_better(tmp_path: Path) -> None:
-    """A disk that the cell has recorded for a member replaces the one remembered."""
+def test_the_cell_knows_disks_that_this_replica_never_met(tmp_path: Path) -> None:
+    """A member shows the disk with which it introduced itself, and the one that was met here; no other."""
     witness = Witness(tmp_path)
-    witness.judge(HELLO, CELL)
-    amended = Configuration(Slot(5), (CELL.members[0], CELL.members[1]._replace(disk=b"e" * 16)))
-    assert why(witness, HELLO, amended) is Refusing.DISK
-    fresh = HELLO._replace(disk=b"e" * 16, incarnation=1, run=RUN, promised=NO_BALLOT, slot=Slot(0))
-    assert why(witness, fresh, amended) is None
+    assert why(witness, HELLO, b"e" * 16) is Refusing.DISK
+    assert why(witness, HELLO, HELLO.disk) is None
+    assert why(witness, HELLO._replace(disk=b"e" * 16, run=RUN), b"e" * 16) is Refusing.DISK
 
 
 def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
@@ -79,7 +77,7 @@ def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_condemns_nobody(tmp_path: Path) -> None:
     """One wrong bit in this memory is no reason to send a healthy member away for ever."""
-    Witness(tmp_path).judge(HELLO, CELL)
+    Witness(tmp_path).judge(HELLO, CELL, None)
     path = tmp_path / "witness"
     whole = path.read_bytes()
     for position in range(len(whole) * 8):
@@ -92,7 +90,7 @@ def test_a_flipped_bit_condemns_nobody(tmp_path: Path) -> None:
 def test_a_disk_without_room_condemns_nobody(tmp_path: Path) -> None:
     """What cannot be written is remembered as long as the process lives, and the file keeps what it had."""
     witness = Witness(tmp_path)
-    witness.judge(HELLO, CELL)
+    witness.judge(HELLO, CELL, None)
     (tmp_path / "witness.new").mkdir()
     ballot = Ballot(6, MemberId(1))
     witness.hear(2, Promise(ballot, Slot(1), (), Slot(0), Slot(0)))

@@ -37,7 +37,7 @@ class Kit:
     founding = Configuration(
         Slot(0),
         (
-            Member(MemberId(1), Role.VOTER, "tcp:one:7000", (("client", "one:7001"),), b"a disk's 16 byte"),
+            Member(MemberId(1), Role.VOTER, "tcp:one:7000", (("client", "one:7001"),)),
             Member(MemberId(2), Role.LEARNER, "tcp:two:7000"),
         ),
     )

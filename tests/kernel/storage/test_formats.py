@@ -30,7 +30,7 @@ CELL, MEMBER, DISK = b"the format cell!", MemberId(2), b"the format disk!"
 FOUNDING = Configuration(
     Slot(0),
     (
-        Member(MemberId(1), Role.VOTER, "tcp:one.example:7000", (("client", "one.example:7001"),), b"first one's disk"),
+        Member(MemberId(1), Role.VOTER, "tcp:one.example:7000", (("client", "one.example:7001"),)),
         Member(MEMBER, Role.VOTER, "tcp:two.example:7000", (("client", "two.example:7001"), ("zookeeper", "two:2181"))),
         Member(MemberId(3), Role.LEARNER, "tcp:three.example:7000"),
     ),
