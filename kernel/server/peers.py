@@ -4,6 +4,10 @@ Theory of operation. Every member calls every other and speaks on its own call; 
 the others. So each link has one direction and one owner, who alone decides when to call again. A link begins with a
 greeting (:mod:`..wire.formats`) by which the called member judges whose disk it is (:mod:`.witness`).
 
+A caller need not be a member by what the called one knows: who was away for long, or starts with the founders' names
+only, may know nobody of those that are in the cell by now, and has to learn it from them. Having no address for such a
+guest it answers on the guest's own call; what counts for quorums is the core's business.
+
 Nothing here is reliable, because Paxos does not need it to be: a message for a member that cannot be reached is
 dropped, and so are messages beyond ``queue_limit`` bytes for one that does not read; whoever misses something asks
 for it. Order on one link is kept, but for *urgent* messages (heartbeats and their answers), which overtake whatever
@@ -138,8 +142,6 @@ class Peers:
         }
         for member in [each for each, link in self._links.items() if wanted.get(each) != link.endpoint]:
             self._links.pop(member).stop()
-        for member in [each for each in self._calls if each not in wanted]:
-            self._calls.pop(member).close()
         for member, endpoint in wanted.items():
             if member not in self._links:
                 self._links[member] = Link(self, member, endpoint)
@@ -147,7 +149,12 @@ class Peers:
     def send(self, to: int, message: AnyMessage, pieces: Sequence[bytes] = ()) -> Sequence[bytes]:
         """Send to one member; pass the returned `pieces` on when the same message goes to another."""
         link = self._links.get(to)
-        if link is not None and link.up:
+        if link is None:
+            guest = self._calls.get(to)
+            if guest is not None and not guest.pending:
+                pieces = pieces or encode(message)
+                guest.send_all(pieces)
+        elif link.up:
             pieces = pieces or encode(message)
             link.send(pieces, isinstance(message, URGENT))
         return pieces
@@ -183,7 +190,7 @@ class Peers:
             )
         if greeting.to != mine.member:
             return TurnedAway(Refusing.MISDIRECTED, f"this is member {mine.member}, not {greeting.to}")
-        refusal = self.witness.judge(greeting, self.configuration, self.hearing.disk(greeting.member))
+        refusal = self.witness.judge(greeting, self.hearing.disk(greeting.member))
         if refusal is not None:
             self._log.warn("turned member {member} away: {reason}", member=greeting.member, reason=refusal.reason)
             return refusal
@@ -196,7 +203,15 @@ class Peers:
         del self._strangers[call]
         if greeting.member in self._links:
             self._links[greeting.member].called()
+        else:
+            self._log.info("member {member} calls, which is not in the cell as known here", member=greeting.member)
         return None
+
+    def heard(self, sender: Sender, message: AnyMessage) -> None:
+        """A message came on a call, or as an answer on a link."""
+        if isinstance(message, (Accepted, Promise)):
+            self.witness.hear(sender.member, message)
+        self.hearing.heard(sender, message)
 
     def hung_up(self, call: Call) -> None:
         """A call ended."""
@@ -227,9 +242,7 @@ class Call(LeanConnection):
                 elif isinstance(message, (Greeting, Welcomed, TurnedAway)):
                     raise Malformed(f"{type(message).__name__} in the middle of a link")
                 else:
-                    if isinstance(message, (Accepted, Promise)):
-                        self._peers.witness.hear(sender.member, message)
-                    self._peers.hearing.heard(sender, message)
+                    self._peers.heard(sender, message)
                 if self.closed:
                     return
         except Malformed as error:
@@ -272,7 +285,7 @@ class Link:
         """Whether the other has welcomed us on the present connection."""
         self.dropped = 0
         """Messages given up because the queue was full."""
-        self._peers = peers
+        self.peers = peers
         self._dial: Dial | None = None
         self._line: Line | None = None
         self._again: IDelayedCall | None = None
@@ -294,7 +307,7 @@ class Link:
             self._urgent.append(pieces)
             return
         size = sum(map(len, pieces))
-        if self._queued + size > self._peers.queue_limit:
+        if self._queued + size > self.peers.queue_limit:
             self.dropped += 1
         else:
             self._queued += size
@@ -324,14 +337,14 @@ class Link:
 
     def _call(self) -> None:
         patience = CALL_PATIENCE + 2 * self._pause
-        self._dial = Dial(self._peers.reactor, self.endpoint, self._answered, self.lost, patience)
+        self._dial = Dial(self.peers.reactor, self.endpoint, self._answered, self.lost, patience)
 
     def _answered(self, sock: socket.socket) -> None:
         self._dial = None
         _keep_alive(sock)
-        line = self._line = Line(self, self._peers.reactor, sock)
+        line = self._line = Line(self, self.peers.reactor, sock)
         line.start()
-        line.send_all(encode(self._peers.greeting._replace(to=self.member)))
+        line.send_all(encode(self.peers.greeting._replace(to=self.member)))
 
     def welcomed(self, welcome: Welcomed) -> None:
         """The other member takes messages on this line."""
@@ -341,7 +354,7 @@ class Link:
         self.up = True
         self._pause = PAUSE_MIN
         self._refusal = None
-        self._peers.hearing.links_changed()
+        self.peers.hearing.links_changed()
 
     def turned_away(self, refusal: TurnedAway) -> None:
         """The other member refuses us."""
@@ -353,7 +366,7 @@ class Link:
         self._pause = PAUSE_MAX
         self.lost(ConnectionRefusedError(refusal.reason))
         if refusal.why in (Refusing.DISK, Refusing.ROLLED_BACK):
-            self._peers.hearing.condemned(refusal)
+            self.peers.hearing.condemned(refusal)
 
     def lost(self, reason: Exception) -> None:
         """The line is gone, or never came to be: call again later."""
@@ -363,10 +376,10 @@ class Link:
         was_up = self.up
         self._drop()
         pause = PAUSE_MIN if isinstance(reason, TimeoutError) else self._pause
-        self._again = self._peers.reactor.callLater(pause * (0.5 + self._peers.random.random()), self._call)
+        self._again = self.peers.reactor.callLater(pause * (0.5 + self.peers.random.random()), self._call)
         self._pause = min(PAUSE_MAX, 2 * self._pause)
         if was_up:
-            self._peers.hearing.links_changed()
+            self.peers.hearing.links_changed()
 
     def _drop(self) -> None:
         self._line = None
@@ -395,23 +408,28 @@ class Link:
 class Line(LeanConnection):
     """The connection of a link while it lasts."""
 
-    __slots__ = ("_link", "_splitter")
+    __slots__ = ("_link", "_sender", "_splitter")
 
     def __init__(self, link: Link, reactor: Reactor, sock: socket.socket) -> None:
         super().__init__(reactor, sock, output_limit=_UNBOUNDED)
         self._link = link
-        self._splitter = Splitter(4096)
+        self._splitter = Splitter()
+        self._sender: Sender | None = None
 
     def received(self, content: bytes) -> None:
         try:
             for body in self._splitter.feed(content):
                 message = decode(body)
+                sender = self._sender
                 if isinstance(message, Welcomed):
+                    self._sender = Sender(message.member, message.incarnation)  # type: ignore[arg-type]
                     self._link.welcomed(message)
                 elif isinstance(message, TurnedAway):
                     self._link.turned_away(message)
-                else:
+                elif sender is None or isinstance(message, Greeting):
                     raise Malformed(f"{type(message).__name__} as an answer to a greeting")
+                else:
+                    self._link.peers.heard(sender, message)
                 if self.closed:
                     return
         except Malformed as error:

@@ -189,6 +189,8 @@ class LiveReplica:
         self.peers.start(self.config.peer)
         self.journal.start()
         self._running = True
+        if self.origin.member not in self.core.configuration.ids():
+            self._log.warn("this replica is not in the cell, as far as it knows: it listens until it is added")
         if not self._recovered.state.intact:
             self._log.critical("what this member promised may be lost: it learns and serves, and never votes again")
         self._turn()

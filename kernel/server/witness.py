@@ -20,9 +20,8 @@ from typing import Any, Final, NamedTuple
 
 from twisted.logger import Logger
 
-from ..paxos.ballot import NO_BALLOT, Ballot, MemberId
+from ..paxos.ballot import NO_BALLOT, Ballot
 from ..paxos.messages import Accepted, Promise
-from ..paxos.quorum import Configuration
 from ..storage import layout
 from ..storage.errors import Malformed
 from ..wire import plain
@@ -62,13 +61,9 @@ class Witness:
         except (Malformed, ValueError, TypeError) as error:
             self._log.warn("{path} is unreadable; peers' disks are learned anew: {error}", path=self._path, error=error)
 
-    def judge(self, greeting: Greeting, configuration: Configuration, disk: bytes | None) -> TurnedAway | None:
+    def judge(self, greeting: Greeting, disk: bytes | None) -> TurnedAway | None:
         """Whether the caller may be who it says; None if so, and then it is remembered. `disk` is the one with which it
         has introduced itself to the cell, if it has."""
-        if configuration.find(MemberId(greeting.member)) is None:
-            return TurnedAway(
-                Refusing.STRANGER, f"member {greeting.member} is not in the cell; add it by a membership change first"
-            )
         seen = self._seen.get(greeting.member)
         if seen is not None:
             seen = seen._replace(slot=max(seen.slot, self._slots.get(greeting.member, 0)))

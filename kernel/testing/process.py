@@ -41,7 +41,7 @@ from .clock import MILLISECOND, Clock
 from .lifecycle import Boundary, Stage
 from .port import Port
 from .snapshotting import Snapshotting
-from .witnessing import forget, greets, witness_of
+from .witnessing import greets, witness_of
 
 if TYPE_CHECKING:
     from ..paxos.replica import Replica
@@ -123,7 +123,6 @@ class Run:
         self.greeting = greeting
         self.witness = witness
         self.greeted: dict[int, Greeting] = {}  # the newest run heard of each member
-        self.configuration = node.core.configuration
 
 
 class Process:
@@ -382,8 +381,6 @@ class Process:
         if node.snapshot_due and not run.snapshotting:
             self._snapshots.take(run)
         core = node.core
-        if core.configuration is not run.configuration:
-            forget(run)
         if core.leader == self.member:
             if core.ballot != run.led:
                 run.led = core.ballot

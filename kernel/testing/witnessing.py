@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..server.witness import Witness
-from ..wire.formats import Greeting, Refusing
+from ..wire.formats import Greeting
 from .lifecycle import Stage
 
 if TYPE_CHECKING:
@@ -54,24 +54,15 @@ def greets(process: Process, run: Run, greeting: Greeting, world: World) -> bool
     newest = run.greeted.get(member)
     if newest is not None and newest.disk == greeting.disk and newest.incarnation > greeting.incarnation:
         return False
-    refusal = run.witness.judge(greeting, run.node.core.configuration, run.node.host.disk(member))
+    refusal = run.witness.judge(greeting, run.node.host.disk(member))
     if refusal is not None:
-        if refusal.why is not Refusing.STRANGER:
-            world.trace(process.member, "turns member %d away: %s", member, refusal.reason)
-            if world.network.connected(process.member, member):
-                world.schedule.after(world.network.weather.delay, partial(condemn, world, greeting))
+        world.trace(process.member, "turns member %d away: %s", member, refusal.reason)
+        if world.network.connected(process.member, member):
+            world.schedule.after(world.network.weather.delay, partial(condemn, world, greeting))
         return False
     run.greeted[member] = greeting
     world.watch.heard(process.member, member, process.disk.met.setdefault(member, greeting.disk), greeting.disk)
     return True
-
-
-def forget(run: Run) -> None:
-    """The membership has changed: those who are no members any more are not listened to from now on."""
-    run.configuration = run.node.core.configuration
-    members = run.configuration.ids()
-    for member in [each for each in run.greeted if each not in members]:
-        del run.greeted[member]
 
 
 def condemn(world: World, greeting: Greeting) -> None:

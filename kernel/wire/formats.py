@@ -118,11 +118,9 @@ class Refusing(enum.IntEnum):
     CELL = 1
     MISDIRECTED = 2
     """The caller meant another member."""
-    STRANGER = 3
-    """No member of that id is in the configuration."""
-    DISK = 4
+    DISK = 3
     """The member is known with another disk: this one must join under a new id."""
-    ROLLED_BACK = 5
+    ROLLED_BACK = 4
     """The disk has shown a later run or a higher promise before: it is an old copy and may not vote."""
 
 

@@ -56,7 +56,9 @@ def journal_cut_at_a_bad_checksum(plant: Plant) -> None:
 @bug("one disk: ", Fault.WIPE)
 def wiped_replica_votes_again_under_its_old_name(plant: Plant) -> None:
     """A member whose disk was lost starts on an empty one, and its peers take it for the one that they know."""
-    plant.edit(Witness.judge, {"if known != greeting.disk:": "if never(known != greeting.disk):"})
+    plant.edit(
+        Witness.judge, {"if known not in (None, greeting.disk):": "if never(known not in (None, greeting.disk)):"}
+    )
 
 
 @bug("prefix: .* applies slot", Fault.KILL, Fault.BOUNCE, snapshot_slots=10)

@@ -174,6 +174,38 @@ class PeersTests(TestCase):
         place = [message for _, message in ear.messages].index(BEAT)
         assert place <= len(ear.messages) - 1 - waiting
 
+    async def test_a_guest_is_heard_and_answered_on_its_own_call(self) -> None:
+        """Who knows nobody that is in the cell by now, or is in it no more, can still learn from those that know it."""
+        members = self.configuration.members
+        one, ear_one = self.make(1)
+        self.configuration = Configuration(Slot(0), members[1:])
+        two, ear_two = self.make(2)
+        self.start(one)
+        self.start(two)
+        await self.until(lambda: one.connected() == [2])
+        one.send(2, BEAT)
+        await self.until(lambda: ear_two.messages == [(1, BEAT)])
+        two.send(1, Forward(b"a" * 10_000))
+        await self.until(lambda: ear_one.messages == [(2, Forward(b"a" * 10_000))])
+        assert two.connected() == []
+        two.configure(Configuration(Slot(7), members))
+        await self.until(lambda: two.connected() == [1])
+        two.send(1, BEAT)
+        await self.until(lambda: ear_one.messages[1:] == [(2, BEAT)])
+        two.configure(self.configuration)
+        two.send(1, BEAT)
+        await self.until(lambda: ear_one.messages[2:] == [(2, BEAT)])
+
+    async def test_a_disk_that_the_cell_does_not_know_is_condemned(self) -> None:
+        """Also by one that never met the right one."""
+        one, ear_one = self.make(1)
+        two, ear_two = self.make(2)
+        ear_one.disks[2] = b"x" * 16
+        self.start(one)
+        self.start(two)
+        await self.until(lambda: ear_two.condemnations)
+        assert "add this replica under a new id" in ear_two.condemnations[0].reason
+
     async def test_another_cell_is_turned_away(self) -> None:
         """Nothing is heard from a member of another cell."""
         one, _ = self.make(1)

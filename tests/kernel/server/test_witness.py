@@ -8,20 +8,17 @@ from typing import Any
 import pytest
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Accepted, Promise
-from quorate.kernel.paxos.quorum import Configuration, Member, Role
 from quorate.kernel.server.witness import Witness
 from quorate.kernel.storage.errors import NewerFormat
 from quorate.kernel.storage.layout import stamp
 from quorate.kernel.wire.formats import PEER_VERSION, Greeting, Refusing
 
-TWO = MemberId(2)
-CELL = Configuration(Slot(0), (Member(MemberId(1), Role.VOTER, "a"), Member(TWO, Role.VOTER, "b")))
 HELLO = Greeting(PEER_VERSION, bytes(16), 1, 2, 3, b"d" * 16, b"r" * 8, Ballot(4, MemberId(1)), Slot(10))
 RUN = b"s" * 8
 
 
 def why(witness: Witness, greeting: Greeting, disk: bytes | None = None) -> Refusing | None:
-    refusal = witness.judge(greeting, CELL, disk)
+    refusal = witness.judge(greeting, disk)
     return None if refusal is None else refusal.why
 
 
@@ -39,7 +36,6 @@ def test_knows_a_disk_again(tmp_path: Path, restarted: bool) -> None:
         ({"run": RUN, "incarnation": 2}, Refusing.ROLLED_BACK),
         ({"run": RUN, "incarnation": 4, "promised": NO_BALLOT}, Refusing.ROLLED_BACK),
         ({"run": RUN, "incarnation": 4, "slot": 9}, Refusing.ROLLED_BACK),
-        ({"member": 7}, Refusing.STRANGER),
         ({"run": RUN, "incarnation": 4}, None),
     ]
     for changes, verdict in verdicts:
@@ -49,7 +45,7 @@ def test_knows_a_disk_again(tmp_path: Path, restarted: bool) -> None:
 def test_remembers_what_was_said(tmp_path: Path) -> None:
     """A promise and a vote told to this replica must be on the disk that calls next."""
     witness = Witness(tmp_path)
-    witness.judge(HELLO, CELL, None)
+    witness.judge(HELLO, None)
     ballot = Ballot(6, MemberId(1))
     witness.hear(2, Promise(ballot, Slot(1), (), Slot(0), Slot(0)))
     later = HELLO._replace(run=RUN, incarnation=4)
@@ -77,7 +73,7 @@ def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_condemns_nobody(tmp_path: Path) -> None:
     """One wrong bit in this memory is no reason to send a healthy member away for ever."""
-    Witness(tmp_path).judge(HELLO, CELL, None)
+    Witness(tmp_path).judge(HELLO, None)
     path = tmp_path / "witness"
     whole = path.read_bytes()
     for position in range(len(whole) * 8):
@@ -90,7 +86,7 @@ def test_a_flipped_bit_condemns_nobody(tmp_path: Path) -> None:
 def test_a_disk_without_room_condemns_nobody(tmp_path: Path) -> None:
     """What cannot be written is remembered as long as the process lives, and the file keeps what it had."""
     witness = Witness(tmp_path)
-    witness.judge(HELLO, CELL, None)
+    witness.judge(HELLO, None)
     (tmp_path / "witness.new").mkdir()
     ballot = Ballot(6, MemberId(1))
     witness.hear(2, Promise(ballot, Slot(1), (), Slot(0), Slot(0)))

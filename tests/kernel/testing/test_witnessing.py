@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from quorate.kernel.paxos.ballot import NO_BALLOT, MemberId, Slot
-from quorate.kernel.paxos.quorum import Change, ChangeKind, Configuration, Member, Role
+from quorate.kernel.paxos.ballot import NO_BALLOT, Slot
 from quorate.kernel.testing.clock import SECOND
 from quorate.kernel.testing.lifecycle import Stage
 from quorate.kernel.testing.machines import Registers
@@ -12,17 +11,15 @@ from quorate.kernel.testing.witnessing import witness_of
 from quorate.kernel.testing.world import World
 from quorate.kernel.wire.formats import PEER_VERSION, Greeting, Refusing
 
-CONFIGURATION = Configuration(Slot(0), (Member(MemberId(2), Role.VOTER, "sim:2"),))
-
 
 def test_a_witness_in_memory_remembers() -> None:
     """What a witness wrote outlives it, and another disk of a member that it met is refused."""
     files: dict[str, bytes] = {}
     greeting = Greeting(PEER_VERSION, bytes(16), 1, 2, 1, b"one" * 5 + b"!", b"run", NO_BALLOT, Slot(0))
-    assert witness_of(files).judge(greeting, CONFIGURATION, None) is None
+    assert witness_of(files).judge(greeting, None) is None
     again = witness_of(files)
-    assert again.judge(greeting._replace(incarnation=2, run=b"next"), CONFIGURATION, None) is None
-    refusal = again.judge(greeting._replace(disk=b"two" * 5 + b"!"), CONFIGURATION, None)
+    assert again.judge(greeting._replace(incarnation=2, run=b"next"), None) is None
+    refusal = again.judge(greeting._replace(disk=b"two" * 5 + b"!"), None)
     assert refusal is not None
     assert refusal.why is Refusing.DISK
 
@@ -63,25 +60,3 @@ def test_a_member_that_is_not_itself_ends() -> None:
     world.schedule.run_until(4 * SECOND)
     assert [process.stage for process in world.processes.values()].count(Stage.UNUSABLE) == 1
     assert world.processes[2].stage is Stage.UNUSABLE
-
-
-def test_strangers_are_not_listened_to() -> None:
-    """A replica that is not a member, or is none any more, changes nothing."""
-    world = World("stranger", {"registers": Registers}, 3)
-    world.start()
-    world.schedule.run_until(3 * SECOND)
-    world.add(4).start()
-    world.schedule.run_until(4 * SECOND)
-    leader = world.leader()
-    assert leader is not None
-    assert all(process.run is not None and 4 not in process.run.greeted for process in world.processes.values())
-    leader.node.core.reconfigure(Change(ChangeKind.ADD_LEARNER, Member(MemberId(4), Role.LEARNER, "sim:4")), leader.now)
-    leader.want_turn()
-    world.schedule.run_until(6 * SECOND)
-    assert leader.run is not None
-    assert 4 in leader.run.greeted
-    assert world.processes[4].node.host.slot == leader.node.host.slot
-    leader.node.core.reconfigure(Change(ChangeKind.REMOVE, Member(MemberId(4), Role.LEARNER, "sim:4")), leader.now)
-    leader.want_turn()
-    world.schedule.run_until(8 * SECOND)
-    assert 4 not in leader.run.greeted
