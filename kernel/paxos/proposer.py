@@ -25,6 +25,8 @@ from .quorum import Phase, is_quorum
 _Item = TypeVar("_Item")
 _OVERHEAD: Final = 64
 """What a vote takes on the wire besides its payload, generously."""
+_PAUSE_MAX: Final = 4
+"""In patiences: the longest pause between two repetitions."""
 
 
 class _Answer:
@@ -140,15 +142,16 @@ class Proposer:
             yield first
 
     def lost(self, member: MemberId, now: int) -> list[Proposal]:
-        """What must be sent to `member` once more. The pauses between double as long as it accepts nothing: it may
-        be slow rather than unreachable, and must not drown in repetitions."""
+        """What must be sent to `member` once more. The pauses between double, up to a limit, as long as it accepts
+        nothing: it may be slow rather than unreachable, and must not drown in repetitions; but when a bad time is over
+        the cell must not wait long for it."""
         due, pause = self._retries.get(member, (0, self._patience))
         if now < due:
             return []
         before = now - self._patience
         lost = [p for p in self.in_flight.values() if p.sent <= before and member not in p.votes]
         if lost:
-            self._retries[member] = (now + pause, min(2 * pause, 32 * self._patience))
+            self._retries[member] = (now + pause, min(2 * pause, _PAUSE_MAX * self._patience))
         return lost
 
 
