@@ -17,8 +17,9 @@ def cycle():
     thing.itself = thing
     return thing
 
+at_start = gc.get_freeze_count()  # CPython 3.12 sets some objects aside by itself
 garbage.sweep()
-assert gc.get_freeze_count() == 0, "a process that did not ask for it is left alone"
+assert gc.get_freeze_count() == at_start, "a process that did not ask for it is left alone"
 garbage.start()
 garbage.start()
 seen = []
