@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "later. With --dir a cell that was there before goes on with its data.",
     )
     run.add_argument(
-        "--dir", type=Path, help="where it keeps everything (default: a temporary folder, removed at the end)"
+        "--dir", type=Path, help="where it keeps everything (default: a temporary folder, removed at a good end)"
     )
     run.add_argument(
         "--replicas", type=int, metavar="N", help="how many (default: 3, or as many as the cell in --dir has)"
@@ -103,8 +104,15 @@ def _run(options: argparse.Namespace) -> int:
 def _directory(given: Path | None) -> Iterator[Path]:
     """The folder of the cell: the one given, made if need be, or a temporary one."""
     if given is None:
-        with tempfile.TemporaryDirectory(prefix="quorate-cell-", ignore_cleanup_errors=True) as made:
-            yield Path(made)
+        made, kept = Path(tempfile.mkdtemp(prefix="quorate-cell-")), False
+        try:
+            yield made
+        except Complaint:
+            kept = any(made.glob("replica-*"))  # whose logs the complaint says to read
+            raise
+        finally:
+            if not kept:
+                shutil.rmtree(made, ignore_errors=True)
         return
     try:
         given.mkdir(parents=True, exist_ok=True)

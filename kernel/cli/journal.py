@@ -30,11 +30,13 @@ def _run(options: argparse.Namespace) -> int:
             return Exit.DONE
         report = verify(directory)
     except StorageError as error:
-        raise Complaint(str(error), "name the directory in which a replica keeps its data") from None
+        raise Complaint(str(error)) from None
     except BrokenPipeError:
         raise  # whoever reads our output, not the journal
     except OSError as error:
-        raise Complaint(f"{error.filename or directory} cannot be read: {error.strerror}") from None
+        raise Complaint(
+            f"{error.filename or directory} cannot be read: {error.strerror}", "see that you may read it"
+        ) from None
     for line in report.lines():
         print(line)
     return Exit.DONE if report.sound else Exit.FAILED

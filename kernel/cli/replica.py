@@ -129,11 +129,8 @@ def _run(options: argparse.Namespace) -> int:
 
     from ..server import garbage
     from ..server.child import DESCRIPTORS_MAX
-    from ..server.config import BadConfiguration
     from ..server.reactor import install
-    from ..server.service import make_replica_service
-    from ..stop import StopReplica
-    from ..storage.errors import StorageError
+    from ..server.service import NO_START, make_replica_service, why
     from .parent import live_with_parent
     from .signals import stop_on_signals
 
@@ -146,15 +143,8 @@ def _run(options: argparse.Namespace) -> int:
     service = make_replica_service(config, reactor)  # type: ignore[arg-type]
     try:
         service.startService()
-    except (BadConfiguration, StopReplica, StorageError) as error:
-        raise Complaint(str(error)) from None
-    except OSError as error:
-        if error.filename is None:
-            listen = ", ".join((config.peer, config.client, *config.doors.values()))
-            raise Complaint(
-                f"it cannot listen on all of {listen}: {error.strerror}", "see who does: `ss -ltnp`"
-            ) from None
-        raise Complaint(f"{error.filename}: {error.strerror}", "see that it may be written by this user") from None
+    except NO_START as error:
+        raise Complaint(why(config, error)) from None
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     stop_on_signals(reactor)
     reactor.run()

@@ -245,7 +245,9 @@ class Supervisor:
                 await self._stop(replica)
                 return f"replica {index} is stopped"
         if not replica.pid:
-            raise Complaint(f"replica {index} does not run", f"start it with `quorate cell start {index}`")
+            raise Complaint(
+                f"replica {index} does not run", f"start it with `quorate cell start {index} --dir {self.directory}`"
+            )
         pid = replica.pid
         try:
             match order:

@@ -15,11 +15,12 @@ from twisted.logger import Logger
 
 from ..catalog import Catalog
 from ..machine import StateMachine
+from .config import BadConfiguration
 
 GROUP: Final = "quorate.plugins"
 
 
-class BadMachine(Exception):
+class BadMachine(BadConfiguration):
     """What the configuration allows cannot be a machine."""
 
 
@@ -45,7 +46,7 @@ def make_catalog(allow: Iterable[str]) -> Catalog:
     for allowed in allow:
         module, colon, name = allowed.partition(":")
         if not (module and colon and name):
-            raise BadMachine(f"{allowed!r} is allowed, but a class is named as module:Class")
+            raise BadMachine(f"{allowed!r} is allowed, but a class is named as module:Class: correct it")
         classes[allowed] = _machine(EntryPoint(allowed, allowed, GROUP))
     return Catalog(classes)
 

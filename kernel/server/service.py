@@ -24,10 +24,12 @@ from ..catalog import Catalog
 from ..host import MachineHost
 from ..machine import Origin
 from ..paxos.ballot import MemberId, Slot
+from ..stop import StopReplica
+from ..storage.errors import StorageError
 from ..storage.files import RealFileSystem
 from ..storage.recovery import Recovered, recover
 from .client_port import ClientPort
-from .config import ReplicaConfig
+from .config import BadConfiguration, ReplicaConfig
 from .discovery import make_catalog
 from .front import FrontMaker
 from .handle import FrontHandle
@@ -47,6 +49,20 @@ SWITCH_SECONDS: Final = 0.0005
 def real_clocks() -> Clocks:
     """The machine's clocks."""
     return Clocks(lambda: time.monotonic_ns() // 1000, lambda: time.time_ns() // 1_000_000)
+
+
+NO_START: Final = (BadConfiguration, StorageError, StopReplica, OSError)
+"""What :meth:`ReplicaService.startService` raises when it cannot start for a reason that :func:`why` puts in words."""
+
+
+def why(config: ReplicaConfig, error: Exception) -> str:
+    """Why the replica that `config` describes could not start, and what to do, for an operator."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}: see that it may be written by this user"
+    listen = ", ".join((config.peer, config.client, *config.doors.values()))
+    return f"it cannot listen on all of {listen}: {error.strerror}: `ss -ltnp` shows who does"
 
 
 def make_replica_service(
@@ -94,7 +110,7 @@ class ReplicaService(MultiService):
         self._makers = dict(_front_makers())
 
     def startService(self) -> None:
-        """Raises BadConfiguration, StorageError, StopReplica, OSError: it cannot start, and the words say why."""
+        """Raises one of NO_START: it cannot start, and :func:`why` says why."""
         recovered = recover(
             RealFileSystem(),
             os.fspath(self.config.directory),
@@ -126,6 +142,13 @@ class ReplicaService(MultiService):
             run=replica.origin.incarnation,
             slot=replica.host.slot,
         )
+        founders = [founder.id for founder in self.config.founders]
+        if replica.origin.incarnation == 1 and self.config.member not in founders:
+            self._log.warn(
+                "member {member} is none of the founders {founders}: it waits for the cell to take it in",
+                member=self.config.member,
+                founders=founders,
+            )
 
     def stopService(self) -> Deferred[Any]:
         """Close the doors, then end the replica."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.python import usage
 
 from . import garbage
 from .config import BadConfiguration, ReplicaConfig
-from .service import make_replica_service
+from .service import NO_START, make_replica_service, why
 
 
 class Options(usage.Options):
@@ -34,5 +35,22 @@ def makeService(options: dict[str, Any]) -> IService:
     from twisted.internet import reactor
 
     garbage.start()
-    service: IService = make_replica_service(options["replica"], reactor)  # type: ignore[arg-type]
-    return service
+    config: ReplicaConfig = options["replica"]
+    parent = _InWords(config)
+    make_replica_service(config, reactor).setServiceParent(parent)  # type: ignore[arg-type, no-untyped-call]
+    return parent
+
+
+class _InWords(MultiService):
+    """Ends the process with words, not with a traceback, when the replica below cannot start."""
+
+    def __init__(self, config: ReplicaConfig) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._config = config
+
+    def startService(self) -> None:
+        """Start it."""
+        try:
+            super().startService()  # type: ignore[no-untyped-call]
+        except NO_START as error:
+            sys.exit(f"quorate: {why(self._config, error)}")

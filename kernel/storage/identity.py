@@ -120,7 +120,7 @@ def check_owner(directory: str, found: Owner, cell: bytes, member: MemberId) -> 
     if found.cell != cell:
         raise WrongDirectory(
             f"{directory} belongs to the cell {found.cell.hex()}, this replica is configured for {cell.hex()}: "
-            "correct the configured cell or directory; nothing was changed"
+            "correct the configured cell (its name and its founders make the id) or directory; nothing was changed"
         )
     if found.member != member:
         raise WrongDirectory(

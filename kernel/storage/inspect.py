@@ -6,7 +6,7 @@ Reads only, takes no lock. On the directory of a running replica the end of the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..paxos.ballot import Slot
 from ..paxos.ready import DurableState
@@ -21,6 +21,8 @@ from .replay import describe
 from .scan import Finding
 from .segments import is_unused, segment_name, segment_number
 from .snapshots import FoundSnapshots, SnapshotFile, find_snapshots, is_leftover
+
+_WANTED: Final = "name the directory in which a replica keeps its data"
 
 
 class Report(NamedTuple):
@@ -117,9 +119,11 @@ def _identity(fs: FileSystem, directory: str) -> tuple[Identity, tuple[str, ...]
     try:
         found = read_identity(fs, directory)
     except FileNotFoundError:
-        raise StorageError(f"{directory} does not exist") from None
+        raise StorageError(f"{directory} does not exist: {_WANTED}") from None
+    except NotADirectoryError:
+        raise StorageError(f"{directory} is a file: {_WANTED}") from None
     if found is None:
-        raise StorageError(f"{directory} is not a data directory: it has no identity file")
+        raise StorageError(f"{directory} is not a data directory, it has no identity file: {_WANTED}")
     return found.identity, found.complaints
 
 

@@ -173,7 +173,8 @@ class Plugins(StateMachine):
         lacking = [voter for voter in voters if newest[voter] < max(agreed, 1)]
         if lacking or not voters:
             wanted = f"{code[:CODE_CHARS_MAX]!r}" + ("" if version is None else f" in version {version}")
-            raise Refusal("not-announced", f"{wanted} is not installed on the members {lacking or 'of the cell'}")
+            where = lacking or "of the cell"
+            raise Refusal("not-announced", f"{wanted} is neither installed nor allowed on the members {where}")
         return agreed
 
     def _make(self, code: str, version: int) -> StateMachine:

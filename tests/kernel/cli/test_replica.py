@@ -125,6 +125,32 @@ def test_it_refuses_to_start(started: Any, quorate: Any, tmp_path: Path) -> None
             assert "Traceback" not in done.stderr
 
 
+def test_a_member_that_did_not_found_the_cell_says_what_it_waits_for(started: Any, tmp_path: Path) -> None:
+    """An id that stands in no [members] is a newcomer's or a slip of the pen: its log says which it would be."""
+    base = free_base(1) // 10
+    text = CONFIGURATION.format(base).replace("member = 1", "member = 7")
+    (tmp_path / "replica.toml").write_text(text)
+    process = started(*REPLICA, "--config", str(tmp_path / "replica.toml"))
+    deadline = time.monotonic() + 30
+    while "member 7 is none of the founders [1]" not in (tmp_path / "log").read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_it_refuses_to_start_under_twist_too(tmp_path: Path) -> None:
+    """What twist starts ends with the same words, not with a traceback."""
+    base = free_base(1) // 10
+    (tmp_path / "replica.toml").write_text('allow = ["nowhere:Nothing"]\n' + CONFIGURATION.format(base))
+    for words in [*TWIST, "quorate"], REPLICA:
+        done = subprocess.run(
+            [*words, "--config", str(tmp_path / "replica.toml")], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "quorate: the machine 'nowhere:Nothing'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_it_says_which_option_of_a_door_is_wrong(quorate: Any, tmp_path: Path) -> None:
     """What a front cannot follow ends the replica with status 1 and words that name the table."""
     base = free_base(1) // 10

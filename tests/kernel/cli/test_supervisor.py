@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +177,9 @@ def test_complaints_say_what_to_do(new_cell: Any, quorate: Any, tmp_path: Path) 
         (["plugin", "load", "not-there", "--at", cell.at], "install"),
         (["plugin", "unload", "not-there", "--at", cell.at], "not-there"),
         (["journal", "dump", str(tmp_path / "nowhere")], "nowhere"),
+        (["journal", "verify", str(cell.directory / "cell.json")], "is a file: name the directory"),
+        (["journal", "verify", folder], "no identity file: name the directory"),
+        (["plugin", "load", "os:system", "--at", cell.at], "neither installed nor allowed on the members [1]"),
         (["replica", "--dir", folder], "--index"),
         (["replica", "--config", str(tmp_path / "nowhere.toml")], "nowhere.toml"),
     ]:
@@ -207,12 +213,75 @@ def test_options_that_a_door_does_not_know(tmp_path: Path, quorate: Any) -> None
         assert "Traceback" not in done.stderr
 
 
+def test_what_a_replica_said_outlives_a_temporary_folder(quorate: Any, tmp_path: Path) -> None:
+    """A cell that cannot start leaves the log that its complaint names; one that never began leaves nothing."""
+    here = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = quorate("cell", "run", "--replicas", "1", "--allow", "nowhere:Nothing", env=here)
+    assert done.returncode == 1
+    assert "nowhere:Nothing" in done.stderr
+    (log,) = tmp_path.glob("quorate-cell-*/replica-0/log")
+    assert f"read {log}" in done.stderr
+    assert "nowhere:Nothing" in log.read_text()
+    assert quorate("cell", "run", "--replicas", "0", env=here).returncode == 2
+    assert len(list(tmp_path.glob("quorate-cell-*"))) == 1
+
+
 def test_refusals_are_exit_status_2(shared_cell: Any, quorate: Any) -> None:
     """What the machine refuses is told apart from what went wrong."""
     done = quorate("call", "counters.add", "", "--at", shared_cell.at)
     assert done.returncode == 2
     assert "bad-arguments" in done.stderr
     assert done.stdout == ""
+
+
+class Swallowing:
+    """A wire to a client port that takes `command` there, and instead of the first answer to it calls `answered`; it
+    brings nothing back any more."""
+
+    def __init__(self, far: str, command: bytes, answered: Callable[[], object]) -> None:
+        host, _, port = far.removeprefix("tcp:").rpartition(":")
+        self._far, self._command, self._answered = (host, int(port)), command, answered
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.at = f"tcp:127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        near, _ = self._server.accept()
+        self._server.close()
+        out = False
+        with near, socket.create_connection(self._far) as far:
+            while True:
+                if far in select.select([near, far], [], [])[0]:
+                    answer = far.recv(65_536)
+                    if out:
+                        break
+                    near.sendall(answer)
+                else:
+                    asked = near.recv(65_536)
+                    out = out or self._command in asked
+                    far.sendall(asked)
+            self._answered()
+            while near.recv(65_536):
+                pass
+
+    def join(self) -> None:
+        """Wait until the client is gone."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+def test_an_unknown_outcome_is_exit_status_3(new_cell: Any, quorate: Any) -> None:
+    """The command went out and no answer came: it may be done, and here it is."""
+    cell = new_cell("--replicas", "1")
+    wire = Swallowing(cell.clients[0], b"hidden", lambda: cell.order("pause", 0))
+    done = quorate("call", "counters.add", "hidden", "--at", wire.at, "--timeout", "3")
+    wire.join()
+    cell.order("resume", 0)
+    assert done.returncode == 3, done.stderr
+    assert "nobody knows" in done.stderr
+    assert done.stdout == ""
+    assert quorate("call", "counters.get", "hidden", "--at", cell.at).stdout == "1\n"
 
 
 def test_plugins_come_and_go(new_cell: Any, quorate: Any) -> None:
