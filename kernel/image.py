@@ -9,7 +9,7 @@ replica differ.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from .machine import ChunkedImage, Plain, StateMachine
 from .stop import StopReplica
@@ -33,6 +33,11 @@ class Image(NamedTuple):
     version: int
 
 
+def _chunked(machine: StateMachine) -> TypeGuard[ChunkedImage]:
+    """Whether `machine` makes the pieces of its image itself: what isinstance takes twenty times as long to say."""
+    return hasattr(machine, "snapshot_chunks") and hasattr(machine, "restore_chunks")
+
+
 def write(head: Plain, machines: Iterable[tuple[Image, StateMachine]]) -> Iterator[bytes]:
     """A snapshot in chunks well below 1 MiB.
 
@@ -52,7 +57,7 @@ def write(head: Plain, machines: Iterable[tuple[Image, StateMachine]]) -> Iterat
 
 
 def _pieces(image: Image, machine: StateMachine) -> Iterator[bytes]:
-    if isinstance(machine, ChunkedImage):
+    if _chunked(machine):
         yield from machine.snapshot_chunks()
         return
     state = machine.snapshot()
@@ -98,7 +103,7 @@ class Reader:
     def restore(self, image: Image, machine: StateMachine) -> None:
         """Give a new instance its state."""
         pieces = self._images()
-        if isinstance(machine, ChunkedImage):
+        if _chunked(machine):
             machine.restore_chunks(pieces, image.version)
             for _ in pieces:
                 raise SnapshotDamaged(f"{image.name} did not read all of its image")

@@ -71,7 +71,7 @@ class NodeObserver(Protocol):
         """The cell knows this member with that disk, not with ours: it must not vote any more."""
 
 
-_NODE_MESSAGES: Final = (Forward, Heads, Gaps, Renew, Renewed)
+_NODE_MESSAGES: Final = frozenset({Forward, Heads, Gaps, Renew, Renewed})
 _LOOK: Final = 20_000
 """Microseconds between two looks at time-driven work, at least."""
 
@@ -90,6 +90,12 @@ def _joined(one: Ready, two: Ready) -> Ready:
         snapshot_requests=one.snapshot_requests + two.snapshot_requests,
         snapshot_chunks=one.snapshot_chunks + two.snapshot_chunks,
     )
+
+
+def _left(ready: Ready, more: Iterable[Send] = ()) -> Ready:
+    """What is left of `ready` for the driver, with `more` messages: committed values and reads were taken care of."""
+    messages, records, upto, after, _, _, requests, chunks = ready
+    return Ready((*messages, *more), records, upto, after, (), (), requests, chunks)
 
 
 class Node:
@@ -162,10 +168,10 @@ class Node:
     def receive(self, sender: Sender, message: AnyMessage, now: int) -> None:
         """A message of a member of this cell (the driver has checked the cell and that the sender's run is not an
         older one)."""
-        if isinstance(message, _NODE_MESSAGES):
-            self._hear(sender, message, now)
+        if type(message) in _NODE_MESSAGES:
+            self._hear(sender, message, now)  # type: ignore[arg-type]
         else:
-            self.core.receive(sender, message, now)
+            self.core.receive(sender, message, now)  # type: ignore[arg-type]
 
     def touch(self, session: int) -> None:
         """A session's client was heard on this replica."""
@@ -234,7 +240,8 @@ class Node:
         gathered: Ready | None = None
         while True:
             if self._intake is not None:
-                self._intake_own()
+                if self._outbox:
+                    self._intake_own()
                 self._propose(now, wall)
             elif self._outbox:
                 self._forward()
@@ -252,10 +259,9 @@ class Node:
             self._report_renewals(now)
         if self._out:
             out, self._out = self._out, []
-            gathered = gathered or NOTHING
-            return gathered._replace(messages=(*gathered.messages, *out), committed=(), reads=())
+            return _left(gathered or NOTHING, out)
         if gathered is not None and (gathered.committed or gathered.reads):
-            return gathered._replace(committed=(), reads=())
+            return _left(gathered)
         return gathered or NOTHING
 
     def next_tick(self) -> int:
@@ -265,8 +271,9 @@ class Node:
             look = min(look, self._timer_due, self._renewals.look_at())
         elif self._outbox:
             look = min(look, self._progress + self.options.resend + 1)
-        due = min(self.core.next_tick(), max(look, self._look_due))
-        return min(due, self._waits)
+        if look < self._look_due:
+            look = self._look_due
+        return min(self.core.next_tick(), look, self._waits)
 
     # ---------------------------------------------------------------- to look at
 

@@ -40,7 +40,8 @@ class Reports:
         if self._asking:
             return 0
         due = self.due if self._heard else NEVER
-        for since, _ in self._open.values():
+        if self._open:
+            since, _ = next(iter(self._open.values()))
             return min(due, since + PATIENCE + 1)
         return due
 

@@ -29,7 +29,7 @@ class Effects:
 
     def __bool__(self) -> bool:
         """Whether anything was gathered."""
-        return bool(self.messages or self.records or self.after or self.results or self.requests or self.chunks)
+        return bool(self.messages or self.after or self.records or self.results or self.requests or self.chunks)
 
     def send(self, to: MemberId, message: Message) -> None:
         """Send now."""
@@ -49,20 +49,19 @@ class Effects:
         """Everything gathered since the last call, and `committed`; NOTHING itself if that is nothing."""
         if not (committed or self):
             return NOTHING
+        messages, records, after, results = self.messages, self.records, self.after, self.results
+        requests, chunks = self.requests, self.chunks
         ready = Ready(
-            tuple(self.messages),
-            tuple(self.records),
+            tuple(messages),
+            tuple(records),
             self.recorded,
-            tuple(self.after),
+            tuple(after),
             tuple(committed),
-            tuple(self.results),
-            tuple(self.requests),
-            tuple(self.chunks),
+            tuple(results),
+            tuple(requests),
+            tuple(chunks),
         )
-        self.messages.clear()
-        self.records.clear()
-        self.after.clear()
-        self.results.clear()
-        self.requests.clear()
-        self.chunks.clear()
+        for gathered in (messages, records, after, results, requests, chunks):
+            if gathered:
+                gathered.clear()
         return ready

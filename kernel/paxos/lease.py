@@ -60,9 +60,12 @@ class Lease:
                 self._recount()
 
     def _recount(self) -> None:
-        stamps = sorted(((s, m) for m, s in self._sent.items() if m in self._voters), reverse=True)
+        known = self._until - self._counted  # a quorum has answered what was sent then
+        newer = [(sent, member) for member, sent in self._sent.items() if sent > known]
+        if not is_quorum(Phase.ACCEPT, [member for _, member in newer], self._voters):
+            return
         votes: list[MemberId] = []
-        for stamp, member in stamps:
+        for stamp, member in sorted(newer, reverse=True):
             votes.append(member)
             if is_quorum(Phase.ACCEPT, votes, self._voters):
                 self._until = stamp + self._counted

@@ -42,9 +42,14 @@ class _Node:
 
     def touch(self, start: int, end: int) -> None:
         """Remember the sectors of [start, end) as they are in the cache now."""
+        cache, sectors = self.cache, self.sectors
         for number in range(start // SECTOR, -(-end // SECTOR)):
-            version = bytes(self.cache[number * SECTOR : (number + 1) * SECTOR])
-            self.sectors.setdefault(number, []).append(version)
+            at = number * SECTOR
+            version = bytes(cache[at : at + SECTOR])
+            if number in sectors:
+                sectors[number].append(version)
+            else:
+                sectors[number] = [version]
 
     def grow(self, size: int) -> None:
         self.cache.extend(bytes(size - len(self.cache)))

@@ -23,29 +23,29 @@ class Schedule:
     def __init__(self) -> None:
         self.now = 0
         """True time in microseconds."""
-        self.happened = 0
-        """How many events have happened."""
-        self._order = 0
+        self._order = 0  # how many events were ever put down
         self._heap: list[tuple[int, int, Action, tuple[Any, ...]]] = []
+
+    @property
+    def happened(self) -> int:
+        """How many events have happened."""
+        return self._order - len(self._heap)
 
     def at(self, time: int, action: Action, *args: Any) -> None:
         """Have `action(*args)` called at true time `time`, or now if that is past."""
-        if time < self.now:
-            time = self.now
-        self._order += 1
-        heappush(self._heap, (time, self._order, action, args))
+        self._order = order = self._order + 1
+        heappush(self._heap, (time if time > self.now else self.now, order, action, args))
 
     def after(self, delay: int, action: Action, *args: Any) -> None:
         """Have `action(*args)` called `delay` microseconds from now."""
-        self._order += 1
-        heappush(self._heap, (self.now + max(delay, 0), self._order, action, args))
+        self._order = order = self._order + 1
+        heappush(self._heap, (self.now + delay if delay > 0 else self.now, order, action, args))
 
     def step(self) -> bool:
         """Let the next event happen; False if there is none."""
         if not self._heap:
             return False
         self.now, _, action, args = heappop(self._heap)
-        self.happened += 1
         action(*args)
         return True
 
@@ -54,7 +54,6 @@ class Schedule:
         heap = self._heap
         while heap and heap[0][0] <= time:
             self.now, _, action, args = heappop(heap)
-            self.happened += 1
             action(*args)
         self.now = time
 
@@ -71,6 +70,8 @@ class Clock:
 
     def read(self, true: int) -> int:
         """What it shows at true time `true`."""
+        if self._rate == 1_000_000:
+            return self.origin + true
         return self.origin + true * self._rate // 1_000_000
 
     def when(self, shown: int) -> int:

@@ -99,38 +99,38 @@ class Network(Generic[Packet]):
 
     def send(self, sender: int, to: int, packet: Packet) -> None:
         """Send a datagram."""
-        traffic, weather, random = self.traffic, self.weather, self._random
+        traffic = self.traffic
         traffic.sent += 1
         link = (sender, to)
         if link in self._cut:
             traffic.cut += 1
             return
-        if weather.loss and random.random() < self._loss(link, weather):
+        _, _, _, loss, uneven, double, _, _ = self.weather
+        if loss and self._random.random() < (self._uneven(link, loss) if uneven else loss):
             traffic.lost += 1
             return
         self._travel(link, packet)
-        if weather.double and random.random() < weather.double:
+        if double and self._random.random() < double:
             traffic.doubled += 1
             self._travel(link, packet)
 
-    def _loss(self, link: tuple[int, int], weather: Weather) -> float:
-        if not weather.uneven:
-            return weather.loss
+    def _uneven(self, link: tuple[int, int], loss: float) -> float:
         factor = self._factors.get(link)
         if factor is None:
             factor = self._factors[link] = self._random.choice((0, 0, 1, 4, 15))
-        return min(0.9, weather.loss * factor)
+        return min(0.9, loss * factor)
 
     def _travel(self, link: tuple[int, int], packet: Packet) -> None:
-        weather, random = self.weather, self._random
-        arrival = self._schedule.now + weather.delay + int(random.random() * weather.jitter)
+        delay, jitter, ordered, _, _, _, stray, stray_us = self.weather
+        chance = self._random.random
+        arrival = self._schedule.now + delay + int(chance() * jitter)
         if self._held:
             arrival = max(arrival, self._held.get(link, 0))
         latest = self._latest.get(link, 0)
-        if weather.stray and random.random() < weather.stray:
+        if stray and chance() < stray:
             self.traffic.late += 1
-            arrival += int(random.random() * weather.stray_us)
-        elif weather.ordered:
+            arrival += int(chance() * stray_us)
+        elif ordered:
             self._latest[link] = arrival = arrival if arrival > latest else latest
         elif arrival < latest:
             self.traffic.overtaken += 1

@@ -18,7 +18,9 @@ from ..forwarding import Reply
 from ..host import MachineHost, MachineMissing
 from ..machine import Refusal, SessionId
 from ..node import Node
+from ..paxos.quorum import Configuration
 from ..system import SESSIONS
+from ..system.membership import NOBODY
 from ..wire import native, plain
 from ..wire.batch import pack_request, wrap_payload
 from ..wire.native import About, Consistency, EndReason
@@ -70,7 +72,7 @@ class Port:
         self._dirty: dict[int, Door] = {}
         self._node: Node | None = None
         self._closing: list[Door] = []
-        self._told = 0  # the configuration that clients were told
+        self._told = NOBODY  # the configuration that clients were told
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}  # by keepalives alone: up to which event, which reply
         self.beside: dict[str, Beside] = {}
         """Where clients of other protocols come in, by the scheme under which they dial."""
@@ -133,16 +135,14 @@ class Port:
 
     def flush(self) -> None:
         """The turn is over: what was said leaves, one packet a connection."""
-        run = self._process.run
+        process = self._process
+        run = process.run
         assert run is not None
         for place in self.beside.values():
-            place.flush(partial(self._process.cause, run))
-        configuration = self.node.host.configuration
-        if configuration.number != self._told:
-            self._told = configuration.number
-            for door in self._owners.values():
-                door.say(native.Moved(self._leader_for(door), self._world.members(configuration)))
-                self._touched(door)
+            place.flush(partial(process.cause, run))
+        configuration = run.node.host.configuration
+        if configuration is not self._told:
+            self._tell_members(configuration)
         if not self._dirty and not self._closing:
             return
         dirty, self._dirty = self._dirty, {}
@@ -152,9 +152,17 @@ class Port:
             if door.outgoing and door.open:
                 content = b"".join(door.outgoing)
                 door.outgoing.clear()
-                self._process.cause(run, Boundary.REPLY, _leave, door, content)
+                process.cause(run, Boundary.REPLY, _leave, door, content)
         for door in closing:
-            self._process.cause(run, Boundary.REPLY, self._close, door)
+            process.cause(run, Boundary.REPLY, self._close, door)
+
+    def _tell_members(self, configuration: Configuration) -> None:
+        """Clients are told where the members are when that changes."""
+        before, self._told = self._told, configuration
+        if configuration.number != before.number:
+            for door in self._owners.values():
+                door.say(native.Moved(self._leader_for(door), self._world.members(configuration)))
+                self._touched(door)
 
     def _close(self, door: Door) -> None:
         if door.open:

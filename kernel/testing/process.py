@@ -12,7 +12,6 @@ burst.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
@@ -22,24 +21,22 @@ from ..applied import Applied
 from ..machine import Origin
 from ..node import Node
 from ..node_messages import AnyMessage
-from ..paxos.ballot import NO_BALLOT, MemberId
+from ..paxos.ballot import MemberId
 from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Promise, Sender
 from ..paxos.options import NEVER
 from ..paxos.quorum import Configuration
-from ..paxos.ready import NOTHING, Ready, Record, Send
+from ..paxos.ready import NOTHING, Ready, Send
 from ..server.replica import greeting_of
-from ..server.witness import Witness
 from ..storage.errors import JournalFailed, JournalFull, StorageError
-from ..storage.journal import Batch, Journal
 from ..storage.memory import Crash, MemoryFileSystem
-from ..storage.recovery import Recovered, recover
-from ..storage.snapshots import SnapshotReceiver, Snapshots
+from ..storage.recovery import recover
 from ..system import SESSIONS
 from ..wire.batch import pack_request
 from ..wire.formats import Greeting
 from .clock import MILLISECOND, Clock
 from .lifecycle import Boundary, Stage
 from .port import Port
+from .run import Run, Waiting
 from .snapshotting import Snapshotting
 from .witnessing import greets, witness_of
 
@@ -55,6 +52,8 @@ TURN: Final = 80
 """Microseconds between the arrival of something and the end of the turn that takes it in."""
 QUIET: Final = (Accepted, Beaten, Commit, Heartbeat)
 """Messages for the core that need no turn if they stir nothing."""
+VOTES: Final = (Accepted, Promise)
+"""Messages that say what is on the sender's disk."""
 RETRY_FULL: Final = 200 * MILLISECOND
 """How soon a write is tried again after the disk was full."""
 
@@ -92,39 +91,6 @@ class Disk:
         self.sync = sync
 
 
-class _Waiting(NamedTuple):
-    """Messages that leave, and a number the core learns, when the journal is durable up to `record`."""
-
-    record: int
-    upto: int
-    after: tuple[Send, ...]
-
-
-class Run:
-    """What lives and dies with one run of the process."""
-
-    def __init__(self, recovered: Recovered, node: Node, port: Port, greeting: Greeting, witness: Witness) -> None:
-        self.incarnation = recovered.identity.incarnation
-        self.journal: Journal = recovered.journal
-        self.snapshots: Snapshots = recovered.snapshots
-        self.recovered = recovered
-        self.node = node
-        self.port = port
-        self.effects: deque[tuple[Boundary, Callable[..., object], tuple[Any, ...]]] = deque()
-        self.waiting: deque[_Waiting] = deque()
-        self.upto = 0
-        self.gathered: list[Record] = []  # appended, not yet being written
-        self.records: list[Record] = []  # those of `writing`
-        self.writing: Batch | None = None
-        self.written = False  # the disk is done with `writing`, and the process does not know yet
-        self.receiver: SnapshotReceiver | None = None
-        self.snapshotting = False
-        self.led = NO_BALLOT  # the last ballot under which it led
-        self.greeting = greeting
-        self.witness = witness
-        self.greeted: dict[int, Greeting] = {}  # the newest run heard of each member
-
-
 class Process:
     """See the module's text. `member` is its id; `clock` is its machine's."""
 
@@ -139,6 +105,7 @@ class Process:
         """Whether its disk was good enough to vote when it started last."""
         self.fuse: Fuse | None = None
         self._world = world
+        self._schedule = world.schedule
         self._inbox: dict[int, list[Callable[[], object]]] = {}  # by where it comes from
         self._wanted = False
         self._due = NEVER  # what the clock shows when the process looks at it next
@@ -200,7 +167,8 @@ class Process:
             now=now,
         )
         greeting = greeting_of(recovered, world.random(f"run {self.member} {origin.incarnation}").randbytes(16))
-        self.run = Run(recovered, node, port, greeting, witness_of(self.disk.witness))
+        sender = Sender(self.member, origin.incarnation)
+        self.run = Run(sender, recovered, node, port, greeting, witness_of(self.disk.witness))
         port.attach(node)
         state = recovered.state
         found = (state.promised, len(state.votes), state.chosen, state.snapshot)
@@ -276,7 +244,7 @@ class Process:
     @property
     def now(self) -> int:
         """What its clock shows."""
-        return self.clock.read(self._world.schedule.now)
+        return self.clock.read(self._schedule.now)
 
     @property
     def node(self) -> Node:
@@ -319,10 +287,11 @@ class Process:
         quiet = True
         for message in messages:
             node.receive(sender, message, now)
-            if type(message) not in QUIET:
+            kind = type(message)
+            if kind not in QUIET:
                 quiet = False
-            if isinstance(message, Accepted | Promise):
-                run.witness.hear(sender.member, message)
+            if kind in VOTES:
+                run.witness.hear(sender.member, message)  # type: ignore[arg-type]
         if not quiet or node.core.stirred:
             return False
         self._look_at(node.next_tick())
@@ -338,7 +307,7 @@ class Process:
         """Have a turn soon."""
         if not self._wanted:
             self._wanted = True
-            self._world.schedule.after(TURN, self._wanted_turn)
+            self._schedule.after(TURN, self._wanted_turn)
 
     def _wanted_turn(self) -> None:
         self._wanted = False
@@ -349,7 +318,7 @@ class Process:
         """Look at the clock again when it shows `due`; a look that is already planned before that will do."""
         if due < self._due:
             self._due = due
-            schedule = self._world.schedule
+            schedule = self._schedule
             schedule.at(max(schedule.now + TURN, self.clock.when(due)), self._look, due)
 
     def _look(self, due: int) -> None:
@@ -390,13 +359,14 @@ class Process:
 
     def _carry_out(self, run: Run, ready: Ready) -> None:
         """Cause the effects of a Ready, in their order."""
-        if ready.records or ready.after:
+        messages, records, _, after, _, _, requests, chunks = ready
+        if records or after:
             self.cause(run, Boundary.APPEND, self._append, run, ready)
-        if ready.messages:
-            self.send(run, None, ready.messages)
-        for request in ready.snapshot_requests:
+        if messages:
+            self.send(run, None, messages)
+        for request in requests:
             self.cause(run, Boundary.SNAPSHOT, self._snapshots.serve, run, request.to, request.fetch)
-        for chunk in ready.snapshot_chunks:
+        for chunk in chunks:
             self.cause(run, Boundary.SNAPSHOT, self._snapshots.arrived, run, chunk)
 
     def send(self, run: Run, boundary: Boundary | None, sends: Iterable[Send]) -> None:
@@ -404,22 +374,22 @@ class Process:
         by_receiver: dict[MemberId, list[AnyMessage]] = {}
         proposes = False
         for to, message in sends:
-            messages = by_receiver.get(to)
-            if messages is None:
-                by_receiver[to] = [message]
+            if to in by_receiver:
+                by_receiver[to].append(message)
             else:
-                messages.append(message)
-            proposes = proposes or type(message) is Accept
+                by_receiver[to] = [message]
+            if type(message) is Accept:
+                proposes = True
         if boundary is None:
             boundary = Boundary.PROPOSE if proposes else Boundary.SEND
         world = self._world
-        sender = Sender(self.member, run.incarnation)
+        processes, wire, send = world.processes, world.options.wire, world.network.send
         for to, messages in by_receiver.items():
-            receiver = world.processes.get(to)
+            receiver = processes.get(to)
             if receiver is not None and receiver.run is not None:
-                content = world.encode(messages) if world.options.wire else messages
-                packet = Packet(sender, run.greeting, receiver.run.incarnation, content)
-                self.cause(run, boundary, world.network.send, self.member, to, packet)
+                content = world.encode(messages) if wire else messages
+                packet = Packet(run.sender, run.greeting, receiver.run.incarnation, content)
+                self.cause(run, boundary, send, self.member, to, packet)
 
     def cause(self, run: Run, boundary: Boundary, effect: Callable[..., object], *args: Any) -> None:
         """Have `effect(*args)` happen, behind everything that was caused before it, if the process lives so long and is
@@ -468,7 +438,7 @@ class Process:
             run.journal.append(ready.records)
             run.gathered.extend(ready.records)
             run.upto = ready.upto
-        run.waiting.append(_Waiting(run.journal.last, run.upto, ready.after))
+        run.waiting.append(Waiting(run.journal.last, run.upto, ready.after))
         if run.writing is None:
             self._write(run)
 

@@ -19,7 +19,8 @@ from .lifecycle import Boundary, Stage
 
 if TYPE_CHECKING:
     from ..host import MachineHost
-    from .process import Process, Run
+    from .process import Process
+    from .run import Run
     from .world import World
 
 PIECE: Final = 700

@@ -14,7 +14,8 @@ from ..wire.formats import Greeting
 from .lifecycle import Stage
 
 if TYPE_CHECKING:
-    from .process import Process, Run
+    from .process import Process
+    from .run import Run
     from .world import World
 
 
