@@ -228,18 +228,19 @@ class Calls:
     def _encoded(self, loaded: Loaded) -> _Encoded:
         """Everything that a call asked for, as bytes. What cannot be carried out is the machine's failure."""
         effects = self._effects
-        for key, at in effects.timers:
+        published, resolved, timers = effects.published, effects.resolved, effects.timers
+        for key, at in timers:
             if type(key) is not str or len(key) > KEY_CHARS_MAX or not (at is None or _is_int64(at)):
                 raise TypeError(f"a timer has a key of up to {KEY_CHARS_MAX} characters and a time in milliseconds")
-        addressed = [*effects.closed, *(each for each, _ in effects.published), *(each for each, _ in effects.resolved)]
+        addressed = [*effects.closed, *[each for each, _ in published], *[each for each, _ in resolved]]
         if not all(map(_is_int64, addressed)):
             raise TypeError("sessions and tickets are integers")
-        if effects.timers and not self.timers.room(loaded.number, len(effects.timers)):
+        if timers and not self.timers.room(loaded.number, len(timers)):
             raise OverflowError("more timers than a machine may have")
         return _Encoded(
             effects,
-            [(session, plain.encode(event)) for session, event in effects.published],
-            [(ticket, plain.encode(result)) for ticket, result in effects.resolved],
+            [(session, plain.encode(event)) for session, event in published],
+            [(ticket, plain.encode(result)) for ticket, result in resolved],
         )
 
     def _carry_out(self, loaded: Loaded, encoded: _Encoded) -> None:

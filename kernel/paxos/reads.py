@@ -75,7 +75,7 @@ class AskedReads:
     """The follower's side. `incarnation`: of this run; `patience`: microseconds until an unanswered question is
     repeated."""
 
-    __slots__ = ("_effects", "_number", "_patience", "_questions", "_since", "gathered")
+    __slots__ = ("_effects", "_number", "_patience", "_since", "gathered", "questions")
 
     def __init__(self, incarnation: int, patience: int, effects: Effects) -> None:
         self._effects = effects
@@ -83,13 +83,13 @@ class AskedReads:
         self._number = incarnation % _RUN * _RUN
         self.gathered: list[int] = []  # reads for which nothing was asked yet
         self._since = 0
-        self._questions: dict[int, _Question] = {}
+        self.questions: dict[int, _Question] = {}  # questions without an answer, by number
 
     def due(self) -> int | None:
         """When an unanswered question is to be repeated; None if there is none."""
-        if not self._questions:
+        if not self.questions:
             return None
-        return min(question.asked for question in self._questions.values()) + self._patience
+        return min(question.asked for question in self.questions.values()) + self._patience
 
     def gather(self, context: int, now: int) -> None:
         """A read wants to know how far it must wait."""
@@ -100,26 +100,26 @@ class AskedReads:
         """Before the effects are taken: one question for all reads gathered."""
         if self.gathered and leader is not None:
             self._number += 1
-            self._questions[self._number] = _Question(self.gathered, self._since)
+            self.questions[self._number] = _Question(self.gathered, self._since)
             self.gathered = []
             self._effects.send(leader, ReadIndex(self._number))
 
     def tick(self, leader: MemberId | None, now: int) -> None:
         """Repeat what went unanswered for too long."""
-        for number, question in self._questions.items():
+        for number, question in self.questions.items():
             if leader is not None and now - question.asked >= self._patience:
-                self._questions[number] = question._replace(asked=now)
+                self.questions[number] = question._replace(asked=now)
                 self._effects.send(leader, ReadIndex(number))
 
     def granted(self, number: int, slot: Slot) -> None:
         """The leader answered."""
-        question = self._questions.pop(number, None)
+        question = self.questions.pop(number, None)
         if question is not None:
             self._effects.results.extend([ReadResult(context, slot) for context in question.contexts])
 
     def give_up(self) -> None:
         """The leader is lost: the reads fail."""
-        questions, self._questions = self._questions, {}
+        questions, self.questions = self.questions, {}
         gathered, self.gathered = self.gathered, []
         failed = [context for question in questions.values() for context in question.contexts]
         self._effects.results.extend([ReadResult(context, None) for context in failed + gathered])

@@ -157,7 +157,8 @@ class Replica:
         elif now >= self._election.due:
             self._election.campaign(now)
         self._catchup.tick(now)
-        self._asked.tick(self.leader, now)
+        if self._asked.questions:
+            self._asked.tick(self.leader, now)
 
     def next_tick(self) -> int:
         """The time at which :meth:`tick` has something to do if nothing arrives."""
@@ -165,6 +166,8 @@ class Replica:
         other = self._catchup.due
         if other is not None and other < due:
             due = other
+        if not self._asked.questions:
+            return due
         other = self._asked.due()
         return other if other is not None and other < due else due
 

@@ -76,4 +76,6 @@ class Clock:
 
     def when(self, shown: int) -> int:
         """The first true time at which it shows `shown` or more."""
+        if self._rate == 1_000_000:
+            return shown - self.origin
         return -(-(shown - self.origin) * 1_000_000 // self._rate)

@@ -23,7 +23,7 @@ from ..paxos.options import Options
 from ..paxos.quorum import Configuration
 from ..paxos.replica import Replica
 
-ORDERED: Final = frozenset({"_waiting", "_questions", "in_flight"})
+ORDERED: Final = frozenset({"_waiting", "questions", "in_flight"})
 """Dictionaries whose order matters, by the name of the attribute that holds them."""
 
 _ATOMS: Final = frozenset({int, str, bytes, bool, float, type(None), Ballot, Value, Vote, Configuration})

@@ -11,7 +11,6 @@ Time in transit is decided when something is sent; whether a link is cut, when i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -168,7 +167,7 @@ class Stream(Generic[Packet]):
         self._random = random
         self._link = link
         self._arrived = arrived
-        self._waiting: deque[Packet] = deque()
+        self._waiting: list[Packet] = []
         self._retry = RETRY_MIN
 
     def send(self, packet: Packet) -> None:
@@ -200,7 +199,7 @@ class Stream(Generic[Packet]):
             return
         self._retry = RETRY_MIN
         # Everything behind the first is in transit as well: it arrives in the same breath.
-        packets, self._waiting = self._waiting, deque()
+        packets, self._waiting = self._waiting, []
         for packet in packets:
             if self.open:
                 self._arrived(packet)

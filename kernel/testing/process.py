@@ -267,23 +267,22 @@ class Process:
         run = self.run
         if run is None or packet.run != run.incarnation:
             return
-        if self.stage is not Stage.RUNNING:
+        if self.stage is Stage.RUNNING:
+            if not self._hear(packet):
+                self.want_turn()
+        else:
             self.arrives(packet.sender.member, partial(self._hear, packet))
-        elif not self._hear(packet):
-            self.want_turn()
 
     def _hear(self, packet: Packet) -> bool:
         """Take messages in; whether they changed nothing that anybody must be told now."""
         run = self.run
         assert run is not None
-        sender = packet.sender
-        known = run.greeted.get(sender.member) is packet.greeting
-        if not known and not greets(self, run, packet.greeting, self._world):
+        sender, greeting, _, messages = packet
+        if run.greeted.get(sender.member) is not greeting and not greets(self, run, greeting, self._world):
             return True
-        messages = packet.messages
         if isinstance(messages, bytes):
             messages = self._world.decode(messages)
-        node, now = run.node, self.now
+        node, now = run.node, self.clock.read(self._schedule.now)
         quiet = True
         for message in messages:
             node.receive(sender, message, now)

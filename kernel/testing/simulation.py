@@ -296,7 +296,7 @@ class Simulation:
         for client in self.clients:
             client.stop()
         within = JOBS_END_WITHIN + int(8 * self.settings.pause * SECOND)  # for those that hold a lock meanwhile
-        live.until(lambda: all(job.done for job in self._jobs), within, "completion", "an operation does not end")
+        live.until(self._jobs_ended, within, "completion", "an operation does not end")
         self.over = True
 
     def _judge(self) -> None:
@@ -358,6 +358,13 @@ class Simulation:
         self._put_to_work(self._new_client())
 
     # ---------------------------------------------------------------- inside
+
+    def _jobs_ended(self) -> bool:
+        """Whether every job came to its end; those that did are not looked at again."""
+        jobs = self._jobs
+        while jobs and jobs[-1].done:
+            jobs.pop()
+        return not jobs
 
     def _done(self) -> int:
         return self.history.outcomes["done"]
