@@ -114,7 +114,7 @@ def test_two_members_that_lost_something_both_get_it() -> None:
 
 
 def test_a_slow_member_is_not_drowned_in_repetitions() -> None:
-    """Its disk takes seconds: the pauses between the repetitions grow."""
+    """Its disk takes seconds: the pauses between the repetitions grow, up to a limit."""
     stage = Stage(3)
     stage.elect(1)
     stage.isolate(2)
@@ -123,7 +123,7 @@ def test_a_slow_member_is_not_drowned_in_repetitions() -> None:
     stage.settle()
     stage.pass_time(10_000)
     repeated = [line for line in stage.lines if line.startswith("1 -> 3 Accept") and "values=[a]" in line]
-    assert 4 <= len(repeated) <= 8
+    assert 12 <= len(repeated) <= 16
     stage.resume(3)
     stage.settle()
     assert stage.applied(1) == ["a"]
