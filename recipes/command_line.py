@@ -10,7 +10,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING, Final
 
-from ..kernel.cli.command import Command, Complaint, add_at
+from ..kernel.cli.command import Command, Complaint, add_at, positive_seconds, seconds
 from ..kernel.cli.sessions import in_session
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the lock's name, such as jobs/42")
     parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, and its arguments")
     parser.add_argument(
-        "--wait", type=float, metavar="SECONDS", help="give up if it is not free by then (default: never)"
+        "--wait", type=seconds, metavar="SECONDS", help="give up if it is not free by then (default: never)"
     )
     parser.add_argument(
         "--session",
-        type=float,
+        type=positive_seconds,
         metavar="SECONDS",
         default=10.0,
         help="silence after which the lock is lost (default: 10)",
     )
     parser.add_argument(
-        "--delay", type=float, metavar="SECONDS", default=0.0, help="block the name so long after a loss (default: 0)"
+        "--delay", type=seconds, metavar="SECONDS", default=0.0, help="block the name so long after a loss (default: 0)"
     )
     parser.add_argument(
-        "--kill-after", type=float, metavar="SECONDS", default=10.0, help="from SIGTERM to SIGKILL (default: 10)"
+        "--kill-after", type=seconds, metavar="SECONDS", default=10.0, help="from SIGTERM to SIGKILL (default: 10)"
     )
     add_at(parser)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..machine import Plain
 from . import control, local
-from .command import AT, Command, Complaint, Exit
+from .command import AT, Command, Complaint, Exit, positive_seconds
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor, SupervisorReactor
@@ -68,7 +68,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         verb = verbs.add_parser(order.value, help=summary, description=summary[0].upper() + summary[1:] + ".")
         verb.add_argument("index", type=int, metavar="N", help="which replica, counted from 0")
         verb.add_argument("--dir", type=Path, required=True, help="the folder of the running cell")
-        verb.add_argument("--timeout", type=float, default=75.0, metavar="SECONDS", help="default: %(default)g")
+        verb.add_argument(
+            "--timeout", type=positive_seconds, default=75.0, metavar="SECONDS", help="default: %(default)g"
+        )
 
 
 _ORDERS = {
@@ -125,9 +127,7 @@ def _cell(options: argparse.Namespace, directory: Path, known: local.LocalCell |
     """The cell that `directory` holds, or a fresh one as the options say."""
     if known is None:
         count = local.check_replicas(3 if options.replicas is None else options.replicas)
-        base = local.free_base(count) if options.port is None else options.port
-        if not 0 < base <= 65_500:
-            raise Complaint(f"--port {base}", "give a base port between 1 and 65500", Exit.REFUSED)
+        base = local.free_base(count) if options.port is None else local.check_port(options.port)
         machines = local.check_machines(options.machine or local.MACHINES, options.allow)
         cell = local.LocalCell(f"cell-{secrets.token_hex(4)}", count, base, machines)
     else:
@@ -218,7 +218,8 @@ def _in_words(directory: Path, facts: dict[str, object]) -> list[str]:
     replicas = facts["replicas"]
     assert isinstance(replicas, list)
     at = ",".join(each["client"] for each in replicas)
-    lines = [f"Cell {facts['cell']} serves with {len(replicas)} replicas, data in {directory}"]
+    count = f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"
+    lines = [f"Cell {facts['cell']} serves with {count}, data in {directory}"]
     for each in replicas:
         mark = "leads" if each["id"] == facts["leader"] else ""
         lines.append(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import math
 import os
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -45,6 +46,24 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
 
 
+def seconds(word: str) -> float:
+    """The type of options that take a time, which may be 0."""
+    try:
+        given = float(word)
+    except ValueError:
+        given = -1.0
+    if not 0 <= given < math.inf:
+        raise argparse.ArgumentTypeError(f"{word} is no time: give seconds, such as 2.5")
+    return given
+
+
+def positive_seconds(word: str) -> float:
+    """The type of options that take a time, which may not be 0."""
+    if given := seconds(word):
+        return given
+    raise argparse.ArgumentTypeError("it must be more than 0 seconds")
+
+
 AT: Final = "QUORATE_AT"
 
 
@@ -57,7 +76,11 @@ def add_at(parser: argparse.ArgumentParser) -> None:
         help=f"client endpoints of the cell, such as tcp:127.0.0.1:7420; one that answers is enough (default: ${AT})",
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=10.0, help="how long to try (default: %(default)g)"
+        "--timeout",
+        metavar="SECONDS",
+        type=positive_seconds,
+        default=10.0,
+        help="how long to try (default: %(default)g)",
     )
 
 

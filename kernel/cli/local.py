@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from .command import Complaint, Exit
 
 REPLICAS_MAX: Final = 9
+BASE_MAX: Final = 65_500
 MACHINES: Final = ("znodes", "locks", "counters")
 """What a fresh local cell loads unless told otherwise."""
 
@@ -79,6 +80,13 @@ def check_replicas(count: int) -> int:
     if not 1 <= count <= REPLICAS_MAX:
         raise Complaint(f"{count} replicas", f"a local cell has 1 to {REPLICAS_MAX}; 3 or 5 are usual", Exit.REFUSED)
     return count
+
+
+def check_port(base: int) -> int:
+    """`base`, or a Complaint if a cell cannot have its ports from there on."""
+    if not 0 < base <= BASE_MAX:
+        raise Complaint(f"--port {base}", f"give a base port between 1 and {BASE_MAX}", Exit.REFUSED)
+    return base
 
 
 def check_machines(names: Sequence[str], allow: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import argparse
 import resource
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from . import local
 from .command import Command, Complaint, Exit
@@ -58,11 +58,20 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--supervised", action="store_true", help="end when standard input closes")
 
 
+_FLAGS: Final = ("dir", "port", "machine", "allow", "option")
+"""Besides --index, what one would give in vain beside --config."""
+
+
 def configuration(options: argparse.Namespace) -> ReplicaConfig:
     """What the file or the flags say. A Complaint if they do not say enough."""
     from ..server.config import BadConfiguration, ReplicaConfig
 
     if options.config is not None:
+        besides = [f"--{each}" for each in _FLAGS if getattr(options, each)]
+        if besides or options.index is not None:
+            raise Complaint(
+                f"--config and {' and '.join(besides or ['--index'])}", "give the file or the flags", Exit.REFUSED
+            )
         try:
             return ReplicaConfig.from_toml(options.config)
         except BadConfiguration as bad:
@@ -75,10 +84,9 @@ def configuration(options: argparse.Namespace) -> ReplicaConfig:
     count = local.check_replicas(options.replicas)
     if not 0 <= options.index < count:
         raise Complaint(f"--index {options.index} of {count} replicas", "they are counted from 0", Exit.REFUSED)
+    port = local.check_port(options.port)
     machines = local.check_machines(options.machine or local.MACHINES, options.allow)
-    cell = local.LocalCell(
-        options.cell, count, options.port, machines, tuple(options.allow), options=tuple(options.option)
-    )
+    cell = local.LocalCell(options.cell, count, port, machines, tuple(options.allow), options=tuple(options.option))
     return local_configuration(cell, options.index, options.dir)
 
 

@@ -223,7 +223,7 @@ class Supervisor:
     def fallen(self, index: int, pid: int, how: str, *, by_itself: bool) -> None:
         """A replica's process ended unasked."""
         log = replica_directory(self.directory, index) / "log"
-        last = _last_line(log) if by_itself else ""
+        last = _last_words(log) if by_itself else ""
         self._tell(f"replica {index} (pid {pid}) ended with {how}; it starts again in {RESTART_AFTER:g} s")
         if last:
             self._tell(f"  its last words: {last}")
@@ -375,12 +375,13 @@ def _accepts(host: str, port: int) -> bool:
     return True
 
 
-def _last_line(path: Path) -> str:
-    """The last thing a log says."""
+def _last_words(path: Path) -> str:
+    """The last thing a log says; of a complaint, which has its advice below it, both lines."""
     try:
         with path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - 4096))
             lines = log.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1] if lines else ""
+    with_advice = len(lines) > 1 and lines[-2].startswith("quorate: ") and lines[-1].startswith("  ")
+    return "; ".join(each.strip() for each in lines[-2 if with_advice else -1 :])

@@ -102,6 +102,11 @@ class Settings(NamedTuple):
         )
         if known:
             raise ValueError(f"unknown options: {', '.join(sorted(known))}")
+        if not 0 < settings.timeout_min_ms <= settings.timeout_max_ms:
+            raise ValueError(
+                f"sessions from {settings.timeout_min_ms} to {settings.timeout_max_ms} ms are impossible: "
+                "set tick, min-session-timeout and max-session-timeout"
+            )
         return settings
 
     def negotiate(self, timeout_ms: int) -> int:

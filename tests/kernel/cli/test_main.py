@@ -84,3 +84,22 @@ def test_a_machine_that_is_not_installed_is_named(quorate: Any, tmp_path: Any) -
     assert done.returncode == 2
     assert "nonsense" in done.stderr
     assert "counters" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["status", "--timeout"], ["lock", "--session"], ["cell", "stop", "0", "--timeout"]])
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(words: list[str], given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a wrong command line, before anything is tried."""
+    with pytest.raises(SystemExit) as exit:
+        main([*words, given])
+    assert exit.value.code == 2
+    assert f"argument {words[-1]}: " in capsys.readouterr().err
+
+
+def test_some_times_may_be_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not to wait at all, to kill at once."""
+    taken = parser().parse_args(["lock", "--wait", "0", "--kill-after", "0", "--delay", "0", "a", "--", "true"])
+    assert (taken.wait, taken.kill_after, taken.delay) == (0, 0, 0)
+    with pytest.raises(SystemExit):
+        main(["lock", "--wait", "-1", "a", "--", "true"])
+    assert "-1 is no time" in capsys.readouterr().err

@@ -181,6 +181,8 @@ def test_complaints_say_what_to_do(new_cell: Any, quorate: Any, tmp_path: Path) 
         (["journal", "verify", folder], "no identity file: name the directory"),
         (["plugin", "load", "os:system", "--at", cell.at], "neither installed nor allowed on the members [1]"),
         (["replica", "--dir", folder], "--index"),
+        (["replica", "--dir", folder, "--index", "0", "--port", "99999"], "between 1 and 65500"),
+        (["replica", "--config", "some.toml", "--dir", folder], "--config and --dir"),
         (["replica", "--config", str(tmp_path / "nowhere.toml")], "nowhere.toml"),
     ]:
         done = quorate(*words)
@@ -206,7 +208,11 @@ def test_a_taken_port_is_named(new_cell: Any, quorate: Any) -> None:
 
 def test_options_that_a_door_does_not_know(tmp_path: Path, quorate: Any) -> None:
     """The cell does not start, and says which door refused what."""
-    for option, says in (("zookeeper.tick=soon", "tick=soon is invalid"), ("tick=5", "FACE.OPTION=VALUE")):
+    for option, says in (
+        ("zookeeper.tick=soon", "tick=soon is invalid"),
+        ("tick=5", "FACE.OPTION=VALUE"),
+        ("gopher.tick=5", "options for gopher, where no door is"),
+    ):
         done = quorate("cell", "run", "--replicas", "1", "--dir", str(tmp_path / "cell"), "--option", option)
         assert done.returncode in (1, 2)
         assert says in done.stderr

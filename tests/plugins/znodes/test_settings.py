@@ -47,6 +47,8 @@ def test_users_and_a_second_port() -> None:
         ({"tock": "1", "tack": "2"}, "unknown options: tack, tock"),
         ({"tick": "soon"}, "tick=soon is invalid"),
         ({"tick": "-1"}, "tick=-1 is invalid"),
+        ({"tick": "0"}, "sessions from 0 to 0 ms are impossible"),
+        ({"min-session-timeout": "50000"}, "sessions from 50000 to 40000 ms are impossible"),
         ({"words": "nope"}, "unknown four-letter words: nope"),
         ({"read-only": "yes"}, "read-only=yes is invalid: true or false"),
         ({"client-certificates": "perhaps"}, "need, want, none are known"),
