@@ -94,15 +94,16 @@ class Planted(_Made):
         from planting import all_bugs
 
         table = read()
-        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 62 18 10 10", "", "   * - What is broken")
-        yield from ("     - What tells", "     - Seeds, focused", "     - Seeds, ordinary")
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 55 18 9 9 9", "", "   * - What is broken")
+        yield from ("     - What tells", "     - Seeds, focused", "     - `restless`", "     - `swarm`")
         for name, bug in all_bugs().items():
             found = table[name]
             yield f"   * - **{name.replace('_', ' ').capitalize()}.** {' '.join(bug.words.split())}"
             yield f"     - {', '.join(bug.promises)}"
-            for counts in (found.focused, found.ordinary):
+            for column in ("focused", "restless", "swarm"):
+                counts = getattr(found, column)
                 seeds = median(counts)
-                words = f"{seeds:g}" if seeds < float("inf") else f"more than {found.most}"
+                words = f"{seeds:g}" if seeds < float("inf") else f"more than {found.most[column]}"
                 yield f"     - {words if counts else 'not measured'}"
 
 

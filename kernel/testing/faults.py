@@ -67,6 +67,16 @@ class Plan(NamedTuple):
             chosen[0] = random.choice(MOVERS)
         return cls(tuple(kind for kind in kinds if kind in chosen), *random.choice(RHYTHMS))
 
+    @classmethod
+    def restless(cls, random: Random) -> Plan:
+        """One to three kinds out of those that pass in an instant, or soon, one stroke right after the other. Links
+        that stall are behind much that is rare, so every other plan has them."""
+        chosen = set(random.sample(RESTLESS, random.randrange(1, 4)))
+        if random.random() < 0.5:
+            chosen.add(Fault.STALL)
+        kinds = tuple(kind for kind in RESTLESS if kind in chosen)
+        return cls(kinds, random.choice((0.2, 0.3, 0.4)), random.choice((0.1, 0.3)))
+
 
 RHYTHMS: Final = ((0.3, 0.1), (0.6, 0.1), (1.0, 0.3), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0))
 """Between strokes, and how long they last: from a cell that hardly finds the time to elect somebody to long calm."""
@@ -83,3 +93,18 @@ MOVERS: Final = (
     Fault.STRIKE,
 )
 """Kinds that prefer the leader."""
+
+RESTLESS: Final = (
+    Fault.LOSS,
+    Fault.SLOW,
+    Fault.STALL,
+    Fault.ISOLATE,
+    Fault.KILL,
+    Fault.BOUNCE,
+    Fault.STRIKE,
+    Fault.CASCADE,
+    Fault.PAUSE,
+    Fault.SLOW_DISK,
+    Fault.TRANSFER,
+)
+"""Kinds that bring about much in little time."""

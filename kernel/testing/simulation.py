@@ -52,6 +52,9 @@ class Mode(enum.Enum):
     """Everything drawn at random: sizes, times, and a subset of the kinds of fault."""
     DEPLOYED = "deployed"
     """Five replicas and twenty clients with the times of the defaults, and such troubles."""
+    RESTLESS = "restless"
+    """A short lease and little log, and one to three kinds of fault that strike again and again: many elections,
+    restarts and snapshots in little time."""
     BEYOND = "beyond"
     """As the swarm, with clocks that drift far beyond the bound: see what that breaks, and that nothing else does."""
 
@@ -82,16 +85,22 @@ class Settings(NamedTuple):
     wire: bool = False
     tolerated: tuple[str, ...] = ()
     options: Options = Options()
+    mode: Mode = Mode.SWARM
 
     @classmethod
     def of(cls, mode: Mode, seed: int) -> Settings:
         """The settings of a seed in a mode."""
-        settings = cls.deployed(seed) if mode is Mode.DEPLOYED else cls.draw(seed)
+        if mode is Mode.DEPLOYED:
+            settings = cls.deployed(seed)
+        elif mode is Mode.RESTLESS:
+            settings = cls.restless(seed)
+        else:
+            settings = cls.draw(seed)
         if mode is Mode.BEYOND:
             kinds = {*settings.plan.kinds, Fault.DRIFT, Fault.ISOLATE}
             plan = settings.plan._replace(kinds=tuple(kind for kind in Fault if kind in kinds))
             settings = settings._replace(plan=plan, drift_ppm=BEYOND_PPM, tolerated=BY_CLOCKS)
-        return settings
+        return settings._replace(mode=mode)
 
     @classmethod
     def draw(cls, seed: int) -> Settings:
@@ -131,6 +140,26 @@ class Settings(NamedTuple):
             session_timeout=random.choice((2.0, 4.0, 8.0)),
             faulty=random.choice((5.0, 7.0, 10.0)) * (0.5 if plan.every < 1 else 1),
             drift_ppm=DRIFT_PPM if Fault.DRIFT in plan.kinds else 0,
+            options=options,
+        )
+
+    @classmethod
+    def restless(cls, seed: int) -> Settings:
+        """As drawn, but with short times, and with few kinds of fault that hardly ever rest."""
+        random = Random(f"restless {seed}")
+        drawn = cls.draw(seed)
+        lease = 100 * MILLISECOND
+        slots, retained = random.choice(((3, 0), (10, 0), (100, 1 << 20)))
+        core = drawn.options.core._replace(
+            lease=lease, heartbeat=lease // 8, campaign_spread=lease // 8, retained=retained
+        )
+        node = drawn.options.node._replace(snapshot_slots=slots)
+        options = drawn.options._replace(core=core, node=node, sync=random.choice((300, 2_000, 20_000)))
+        return drawn._replace(
+            plan=Plan.restless(random),
+            replicas=random.choice((3, 3, 5)),
+            faulty=5.0,
+            drift_ppm=0,
             options=options,
         )
 
@@ -187,10 +216,11 @@ class Failed(AssertionError):
         self.trace = simulation.world.trace_tail()
         frames = "".join(traceback.format_exception(cause)[-6:])
         tail = "\n".join(self.trace[-trace_lines:])
+        mode = "" if self.settings.mode is Mode.SWARM else f" --mode {self.settings.mode.value}"
         super().__init__(
             f"seed {self.settings.seed} at {simulation.world.schedule.now / SECOND:.6f} s: {cause}\n"
             f"settings: {self.settings}\n"
-            f"to see it again: python -m quorate.kernel.testing.simulate --seed {self.settings.seed} --trace\n"
+            f"to see it again: python -m quorate.kernel.testing.simulate --seed {self.settings.seed}{mode} --trace\n"
             f"{frames}\nlast of the trace:\n{tail}"
         )
 

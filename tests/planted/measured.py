@@ -1,7 +1,8 @@
 """How many seeds it takes to find each planted bug: the table, and the command that measures it again.
 
     python tests/planted/measured.py                    with each bug's focus
-    python tests/planted/measured.py --ordinary         with settings as they are drawn for ordinary simulations
+    python tests/planted/measured.py --mode swarm       with settings as they are drawn for ordinary simulations
+    python tests/planted/measured.py --mode restless    with those of that mode
 
 Each bug is hunted through five ranges of seeds of its own, in each up to the first seed in which the right promise
 tells, or up to --most seeds. The counts go to `measured.json` beside this file, from which the tests and the docs
@@ -25,12 +26,13 @@ MOST = 100
 
 
 class Measured(NamedTuple):
-    """One bug's counts of seeds, range by range, with its focus and with ordinary settings; None: it was not found in
-    as many as were tried, which is `most`."""
+    """One bug's counts of seeds, range by range, with its focus and in the modes that know nothing of it; None: it was
+    not found in as many as were tried, which is `most`, by name of the column."""
 
     focused: list[int | None] = []
-    ordinary: list[int | None] = []
-    most: int = MOST
+    swarm: list[int | None] = []
+    restless: list[int | None] = []
+    most: dict[str, int] = {}
 
     @property
     def quick(self) -> int | None:
@@ -62,27 +64,26 @@ def write(table: Mapping[str, Measured]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; see the module's text."""
     from planting import all_bugs, hunt
+    from quorate.kernel.testing.simulation import Mode
 
     parser = argparse.ArgumentParser(description="Measure how many seeds it takes to find each planted bug.")
     parser.add_argument("bugs", nargs="*", help="names; all of them if none is given")
-    parser.add_argument("--ordinary", action="store_true", help="with settings as they are drawn, without a focus")
+    parser.add_argument("--mode", choices=("swarm", "restless"), help="with the settings of that mode, without a focus")
     parser.add_argument("--most", type=int, default=MOST, help="seeds to try in each range")
     arguments = parser.parse_args(argv)
     bugs = all_bugs()
+    mode = None if arguments.mode is None else Mode(arguments.mode)
+    column = arguments.mode or "focused"
     for name in arguments.bugs or bugs:
         counts: list[int | None] = []
         for first in RANGES:
             if counts.count(None) * 2 > len(RANGES):
                 counts.append(None)  # the median is known
                 continue
-            hunted = list(hunt(bugs[name], range(first, first + arguments.most), not arguments.ordinary))
+            hunted = list(hunt(bugs[name], range(first, first + arguments.most), mode))
             counts.append(len(hunted) if hunted[-1].caught else None)
         before = read().get(name, Measured())
-        after = (
-            before._replace(ordinary=counts, most=arguments.most)
-            if arguments.ordinary
-            else before._replace(focused=counts)
-        )
+        after = before._replace(**{column: counts, "most": {**before.most, column: arguments.most}})
         write({**read(), name: after})
         sys.stdout.write(f"{name}: {counts}, median {median(counts):g}\n")
         sys.stdout.flush()

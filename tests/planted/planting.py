@@ -23,7 +23,7 @@ from unittest import mock
 
 from quorate.kernel.testing.faults import Fault, Plan
 from quorate.kernel.testing.simulate import machines
-from quorate.kernel.testing.simulation import Failed, Settings, Simulation
+from quorate.kernel.testing.simulation import Failed, Mode, Settings, Simulation
 
 
 class Plant:
@@ -160,10 +160,10 @@ class Hunted(NamedTuple):
     worked: int
 
 
-def run(bug: Bug, seed: int, focused: bool) -> Hunted:
-    """Simulate one seed with the bug planted."""
-    settings, loaded = Settings.draw(seed), machines()
-    if focused:
+def run(bug: Bug, seed: int, mode: Mode | None = None) -> Hunted:
+    """Simulate one seed with the bug planted: with the bug's focus, or as the mode has it."""
+    settings, loaded = Settings.of(mode or Mode.SWARM, seed), machines()
+    if mode is None:
         settings = bug.focus(settings)
         loaded = {name: kind for name, kind in loaded.items() if name in bug.machines or not bug.machines}
     with planted(bug) as plant:
@@ -175,10 +175,10 @@ def run(bug: Bug, seed: int, focused: bool) -> Hunted:
     return Hunted(seed, "", False, plant.worked)
 
 
-def hunt(bug: Bug, seeds: Iterable[int], focused: bool) -> Iterator[Hunted]:
+def hunt(bug: Bug, seeds: Iterable[int], mode: Mode | None = None) -> Iterator[Hunted]:
     """Simulate seeds, up to the first in which the right promise tells."""
     for seed in seeds:
-        hunted = run(bug, seed, focused)
+        hunted = run(bug, seed, mode)
         yield hunted
         if hunted.caught:
             return

@@ -12,6 +12,7 @@ import pytest
 from quorate.kernel.testing.faults import Fault
 from quorate.kernel.testing.lifecycle import Boundary
 from quorate.kernel.testing.simulate import Totals, run_seed
+from quorate.kernel.testing.simulation import Mode
 
 SEEDS = int(os.environ.get("QUORATE_SEEDS", "500"))
 FIRST = int(os.environ.get("QUORATE_FIRST_SEED", "1"))
@@ -35,6 +36,14 @@ def test_promises_hold(first: int, totals: Totals) -> None:
         assert outcome.report is not None, outcome.failure
         assert outcome.report.operations >= OPERATIONS, f"seed {seed}: {outcome.report.outcomes}"
         assert len(outcome.report.settings.plan.kinds) >= KINDS
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS // 25, CHUNK))
+def test_promises_hold_without_rest(first: int) -> None:
+    """Nor with short leases, little log, and few kinds of fault that strike again and again."""
+    for seed in range(first, min(first + CHUNK, FIRST + SEEDS // 25)):
+        outcome = run_seed(seed, Mode.RESTLESS)
+        assert outcome.report is not None, outcome.failure
 
 
 def test_everything_was_tried(totals: Totals) -> None:

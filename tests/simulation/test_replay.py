@@ -8,7 +8,7 @@ import sys
 import pytest
 from quorate.kernel.paxos.messages import Kind, Value
 from quorate.kernel.testing.simulate import machines
-from quorate.kernel.testing.simulation import Failed, Settings, Simulation
+from quorate.kernel.testing.simulation import Failed, Mode, Settings, Simulation
 
 
 @pytest.mark.parametrize("seed", [3, 8])
@@ -40,13 +40,14 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
     assert len(prints) == 1
 
 
-def test_a_failure_says_how_to_see_it_again() -> None:
+@pytest.mark.parametrize(("mode", "option"), [(Mode.SWARM, ""), (Mode.RESTLESS, " --mode restless")])
+def test_a_failure_says_how_to_see_it_again(mode: Mode, option: str) -> None:
     """What a broken promise raises has the seed, the settings, the command to replay and the end of the trace."""
-    simulation = Simulation(Settings.draw(7), machines())
+    simulation = Simulation(Settings.of(mode, 7), machines())
     simulation.world.watch.values[3] = Value(Kind.COMMANDS, b"another")
     with pytest.raises(Failed) as caught:
         simulation.run()
     words = str(caught.value)
     assert "one value" in words
-    assert "--seed 7 --trace" in words
+    assert f"--seed 7{option} --trace" in words
     assert "starts run 1" in words

@@ -137,6 +137,22 @@ def hand_to(cluster: Cluster, member: int) -> None:
 # ---------------------------------------------------------------- the three shapes
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_random_cuts_heal_within_what_is_owed(size: int) -> None:
+    """Directions that are cut anew every now and then, as a real cell suffers them in the campaign: when all are whole,
+    commands are chosen within twice the time to a campaign and a lease."""
+    for seed in range(20):
+        cluster, random = settled(seed, size), Random(seed)
+        links = {(a, b) for a, b in permutations(range(1, size + 1), 2)}
+        for _ in range(random.randrange(2, 6)):
+            for edges, most in ({edge for edge in links if random.random() >= 0.4}, 1.5), (links, 0.5):
+                keep(cluster, edges)
+                for _ in range(random.randrange(1, int(50 * most))):
+                    cluster.pass_time(20_000)
+                    cluster.propose(b"x")
+        assert progresses(cluster, 1_400_000), seed
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_quorum_loss(seed: int) -> None:
     """The leader lives and is heard by member 1, and only member 1 is still connected to a majority: the leader must
