@@ -102,9 +102,12 @@ class Planted(_Made):
             yield f"     - {', '.join(bug.promises)}"
             for column in ("focused", "restless", "swarm"):
                 counts = getattr(found, column)
-                seeds = median(counts)
-                words = f"{seeds:g}" if seeds < float("inf") else f"more than {found.most[column]}"
-                yield f"     - {words if counts else 'not measured'}"
+                if not counts:
+                    yield "     - not measured"
+                elif (seeds := median(counts)) < float("inf"):
+                    yield f"     - {seeds:g}"
+                else:
+                    yield f"     - more than {found.most[column]}"
 
 
 def _sections(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
