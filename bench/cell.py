@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,13 @@ QUORATE = [sys.executable, "-m", "quorate.kernel.cli"]
 
 
 @contextlib.contextmanager
-def running(replicas: int, directory: str | None = None) -> Iterator[dict[str, Any]]:
+def running(replicas: int, directory: str | None = None, words: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """A local cell for the length of the block: the line that ``quorate cell run --json`` prints. Its data is thrown
-    away afterwards unless `directory` is given."""
+    away afterwards unless `directory` is given. `words` go behind the command; machines may come from this folder."""
     with contextlib.ExitStack() as stack:
         place = directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="quorate-bench-", dir="."))
-        process = subprocess.Popen(
-            [*QUORATE, "cell", "run", "--json", "--replicas", str(replicas), "--dir", place],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        argv = [*QUORATE, "cell", "run", "--json", "--replicas", str(replicas), "--dir", str(Path(place).resolve())]
+        process = subprocess.Popen([*argv, *words], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -1,0 +1,92 @@
+"""What a cell takes: seconds from the start to the first write, memory fresh and loaded, CPU for one operation; beside
+a real ZooKeeper's, three replicas each.
+
+    python bench/footprint.py --rivals DIR [--rounds 3] [--seconds 6]
+
+DIR is a built folder of the rivals: its ``cells.py`` starts servers, its ``bin/zkraw`` is the load: 8 sessions with 32
+requests on their way each. Loaded means: after that for so many seconds of `set`, `create` and `get` each. One server runs
+at a time, and they take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cells_local
+from cell import QUORATE, file_system, rss
+from kazoo.client import KazooClient
+
+CELLS = {"zookeeper": "zk3", "quorate": "own3"}
+OPS = ("set", "create", "get")
+
+
+def one(cells: Any, options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Start a cell on no data, measure it, and end it."""
+    cell = CELLS[name]
+    cells.stop(cell)
+    begun = time.monotonic()
+    found = cells.start(cell, wait=False)
+    try:
+        client = KazooClient(hosts=found["hosts"][0], timeout=10)
+        client.start(60)
+        client.create("/first", b"x")
+        seconds = time.monotonic() - begun
+        client.stop()
+        client.close()
+        cells.wait_ready(cell)
+        time.sleep(1)
+        pids = cells.info(cell)["pids"]
+        figures: dict[str, Any] = {"first_write_s": seconds, "fresh": [rss(pid) >> 20 for pid in pids]}
+        for op in OPS:
+            argv = [f"{options.rivals}/bin/zkraw", "--hosts", ",".join(found["hosts"]), "--op", op, "--size", "100"]
+            argv += ["--sessions", "8", "--outstanding", "32", "--pids", ",".join(map(str, pids))]
+            argv += ["--seconds", str(options.seconds), "--warmup", "1"]
+            done = subprocess.run(argv, capture_output=True, text=True, check=True)
+            told = json.loads(done.stdout.splitlines()[-1])
+            figures[op] = told["server_cpu_us_per_op"]
+            figures[f"{op}s"] = told["ops"]
+        figures["loaded"] = [rss(pid) >> 20 for pid in pids]
+        return figures
+    finally:
+        cells.stop(cell)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rivals", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6)
+    options = parser.parse_args()
+    options.rivals = str(Path(options.rivals).resolve())
+    os.environ.setdefault("QUORATE", shlex.join(QUORATE))
+    sys.path.insert(0, options.rivals)
+    cells = importlib.import_module("cells")
+    cells.CELLS.update(cells_local.CELLS)
+    print(file_system(cells.RUN))
+    heads = ("cell", "first write, s", "fresh, MiB each", "loaded, MiB each", *(f"{op}, CPU us" for op in OPS))
+    seen: dict[str, list[dict[str, Any]]] = {name: [] for name in CELLS}
+    for number in range(options.rounds):
+        for name in list(CELLS)[:: 1 if number % 2 else -1]:
+            seen[name].append(one(cells, options, name))
+            print(name, json.dumps(seen[name][-1]), file=sys.stderr, flush=True)
+    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    for name, runs in seen.items():
+        row = [name, f"{statistics.median(run['first_write_s'] for run in runs):.2f}"]
+        for key in ("fresh", "loaded"):
+            row.append(" to ".join(str(pick(size for run in runs for size in run[key])) for pick in (min, max)))
+        row += [f"{statistics.median(run[op] for run in runs):.1f}" for op in OPS]
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()
