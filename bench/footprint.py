@@ -4,8 +4,8 @@ a real ZooKeeper's, three replicas each.
     python bench/footprint.py --rivals DIR [--rounds 3] [--seconds 6]
 
 DIR is a built folder of the rivals: its ``cells.py`` starts servers, its ``bin/zkraw`` is the load: 8 sessions with 32
-requests on their way each. Loaded means: after that for so many seconds of `set`, `create` and `get` each. One server runs
-at a time, and they take turns.
+requests on their way each. Loaded means: after some seconds of sets to warm up, and so many seconds of `set`, `create`
+and `get` each. One cell runs at a time, and they take turns.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from kazoo.client import KazooClient
 
 CELLS = {"zookeeper": "zk3", "quorate": "own3"}
 OPS = ("set", "create", "get")
+WARM_SECONDS = 5.0
+AT_ONCE = {"max_tries": -1, "delay": 0.01, "backoff": 1, "max_jitter": 0}
+"""How a client tries again that must see a server as soon as it is there."""
 
 
 def one(cells: Any, options: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def one(cells: Any, options: argparse.Namespace, name: str) -> dict[str, Any]:
     begun = time.monotonic()
     found = cells.start(cell, wait=False)
     try:
-        client = KazooClient(hosts=found["hosts"][0], timeout=10)
+        client = KazooClient(hosts=found["hosts"][0], timeout=10, connection_retry=AT_ONCE)
         client.start(60)
         client.create("/first", b"x")
         seconds = time.monotonic() - begun
@@ -47,18 +50,23 @@ def one(cells: Any, options: argparse.Namespace, name: str) -> dict[str, Any]:
         time.sleep(1)
         pids = cells.info(cell)["pids"]
         figures: dict[str, Any] = {"first_write_s": seconds, "fresh": [rss(pid) >> 20 for pid in pids]}
+        load(options.rivals, "set", found["hosts"], pids, WARM_SECONDS)
         for op in OPS:
-            argv = [f"{options.rivals}/bin/zkraw", "--hosts", ",".join(found["hosts"]), "--op", op, "--size", "100"]
-            argv += ["--sessions", "8", "--outstanding", "32", "--pids", ",".join(map(str, pids))]
-            argv += ["--seconds", str(options.seconds), "--warmup", "1"]
-            done = subprocess.run(argv, capture_output=True, text=True, check=True)
-            told = json.loads(done.stdout.splitlines()[-1])
-            figures[op] = told["server_cpu_us_per_op"]
-            figures[f"{op}s"] = told["ops"]
+            told = load(options.rivals, op, found["hosts"], pids, options.seconds)
+            figures |= {op: told["server_cpu_us_per_op"], f"{op}s": told["ops"]}
         figures["loaded"] = [rss(pid) >> 20 for pid in pids]
         return figures
     finally:
         cells.stop(cell)
+
+
+def load(rivals: str, op: str, hosts: list[str], pids: list[int], seconds: float) -> dict[str, Any]:
+    """What the load generator tells of one operation."""
+    argv = [f"{rivals}/bin/zkraw", "--hosts", ",".join(hosts), "--op", op, "--size", "100", "--warmup", "0.5"]
+    argv += ["--sessions", "8", "--outstanding", "32", "--pids", ",".join(map(str, pids)), "--seconds", str(seconds)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def main() -> None:

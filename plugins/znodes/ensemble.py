@@ -26,6 +26,7 @@ _HOST: Final = r"(\[[0-9a-fA-F:]+\]|[^\s:;,=\[\]]+)"
 _SERVER: Final = re.compile(
     rf"\s*server\.(\d{{1,5}})\s*=\s*{_HOST}:(\d+):(\d+)(?::(participant|observer))?;(?:{_HOST}:)?(\d+)\s*"
 )
+_NO_NUMBER: Final = re.compile(r"server\.(?!\d+\s*=)[^=]*=[^=]*")
 _VERSION: Final = re.compile(rb"(?:.*\n)?version=([0-9a-f]{1,16})", re.DOTALL)
 _ANYWHERE: Final = ("tcp:0.0.0.0:", "tcp:\\:\\::")
 _COLON: Final = re.compile(r"(?<!\\):")
@@ -44,20 +45,23 @@ def number_of(value: bytes | None) -> int:
 
 
 def wanted(configuration: Configuration, request: Any) -> dict[MemberId, Member]:
-    """The members that a reconfig request asks for. Raises Fault: BAD_ARGUMENTS."""
+    """The members that a reconfig request asks for. Raises Fault: BAD_ARGUMENTS; as in the original MARSHALLING_ERROR
+    where it reads a number that is none, or finds no voter in a list of everybody."""
     if request.members is not None:
         found = _parsed(configuration, request.members.replace(b"\n", b","))
     else:
         found = {member.id: member for member in configuration.members}
         for word in _split(request.leaving):
             if not word.isdigit():
-                raise Fault(Err.BAD_ARGUMENTS)
+                raise Fault(Err.MARSHALLING_ERROR)
             found.pop(MemberId(int(word)), None)
         found |= _parsed(configuration, request.joining)
     places = (place for member in found.values() for place in (member.peer, *dict(member.doors).values()))
     taken = [place for place in places if not place.startswith(_ANYWHERE)]  # which may stand for different machines
-    if len(set(taken)) < len(taken) or not any(member.role is Role.VOTER for member in found.values()):
+    if len(set(taken)) < len(taken):
         raise Fault(Err.BAD_ARGUMENTS)
+    if not any(member.role is Role.VOTER for member in found.values()):
+        raise Fault(Err.BAD_ARGUMENTS if request.members is None else Err.MARSHALLING_ERROR)
     return found
 
 
@@ -92,7 +96,7 @@ def _parsed(configuration: Configuration, servers: bytes | None) -> dict[MemberI
             continue
         match = _SERVER.fullmatch(word)
         if match is None:
-            raise Fault(Err.BAD_ARGUMENTS)
+            raise Fault(Err.MARSHALLING_ERROR if _NO_NUMBER.fullmatch(word) else Err.BAD_ARGUMENTS)
         identity, host, peer, native, role, client_host, client = match.groups()
         places = [_endpoint(host, peer), _endpoint(host, native), _endpoint(client_host or "0.0.0.0", client)]
         if not 0 < int(identity) < 1 << 16 or not all(0 < int(port) < 1 << 16 for port in (peer, native, client)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -29,19 +30,33 @@ def version() -> str | None:
     return jar.resolve().stem.removeprefix("zookeeper-") if jar.exists() else None
 
 
-class Original:
-    """One server, alone, fresh; ended by :meth:`stop`."""
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as opened:
+        probes = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
-    def __init__(self, directory: Path, tick_ms: int = 2000) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+
+class Original:
+    """One server, fresh; ended by :meth:`stop`. It is alone, or with `reconfig` the quorum of an ensemble of one, which
+    lets the super user of that digest change it."""
+
+    def __init__(self, directory: Path, tick_ms: int = 2000, reconfig: str = "") -> None:
+        self.port, peer, election = _free_ports(3)
         directory.mkdir(parents=True)
         configuration = directory / "zoo.cfg"
-        configuration.write_text(
-            f"tickTime={tick_ms}\ndataDir={directory}\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
-            "maxClientCnxns=0\nmaxSessionTimeout=60000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n"
-        )
+        lines = [f"tickTime={tick_ms}", f"dataDir={directory}", "maxClientCnxns=0", "maxSessionTimeout=60000"]
+        lines += ["admin.enableServer=false", "4lw.commands.whitelist=*"]
+        if reconfig:
+            (directory / "myid").write_text("1\n")
+            (directory / "zoo.cfg.dynamic").write_text(
+                f"server.1=127.0.0.1:{peer}:{election}:participant;127.0.0.1:{self.port}\n"
+            )
+            lines += ["reconfigEnabled=true", "standaloneEnabled=false", "initLimit=10", "syncLimit=5"]
+            lines += [f"dynamicConfigFile={directory / 'zoo.cfg.dynamic'}"]
+        else:
+            lines += [f"clientPort={self.port}", "clientPortAddress=127.0.0.1"]
+        configuration.write_text("\n".join((*lines, "")))
+        main = "quorum.QuorumPeerMain" if reconfig else "ZooKeeperServerMain"
         found = classpath()
         assert found is not None
         self._log = (directory / "log").open("wb")
@@ -52,10 +67,11 @@ class Original:
                 "-XX:+UseSerialGC",
                 "-Dzookeeper.extendedTypesEnabled=true",
                 "-Dzookeeper.forceSync=no",
+                f"-Dzookeeper.DigestAuthenticationProvider.superDigest={reconfig}",
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
                 "-cp",
                 found,
-                "org.apache.zookeeper.server.ZooKeeperServerMain",
+                f"org.apache.zookeeper.server.{main}",
                 str(configuration),
             ],
             stdout=self._log,
@@ -68,8 +84,8 @@ class Original:
         while time.monotonic() < until:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as talk:
-                    talk.sendall(b"ruok")
-                    if talk.recv(4) == b"imok":
+                    talk.sendall(b"srvr")  # ruok is answered before it serves
+                    if b"Mode: " in b"".join(iter(lambda: talk.recv(1 << 12), b"")):
                         return
             except OSError:
                 time.sleep(0.1)

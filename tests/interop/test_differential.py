@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "znodes"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from comparing import Comparison, farewell, program
+from membership import SUPER_DIGEST, conversation
 from original import Original, classpath, version
 from quorate.kernel.cli.local import free_base
 
@@ -42,9 +43,9 @@ QUORATE = [sys.executable, "-P", "-m", "quorate.kernel.cli"]
 
 
 @contextmanager
-def original(directory: Path) -> Iterator[Comparison]:
+def original(directory: Path, reconfig: str = "") -> Iterator[Comparison]:
     """A real ZooKeeper."""
-    server = Original(directory / "zookeeper", TICK_MS)
+    server = Original(directory / "zookeeper", TICK_MS, reconfig)
     try:
         yield Comparison([server.port])
     finally:
@@ -52,10 +53,10 @@ def original(directory: Path) -> Iterator[Comparison]:
 
 
 @contextmanager
-def ours(directory: Path) -> Iterator[Comparison]:
+def ours(directory: Path, *more: str) -> Iterator[Comparison]:
     """A cell of three replicas."""
     base = free_base(3)
-    words = [word for option in OPTIONS for word in ("--option", option)]
+    words = [word for option in (*OPTIONS, *more) for word in ("--option", option)]
     command = [*QUORATE, "cell", "run", "--json", "--dir", str(directory / "cell"), "--port", str(base), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as cell:
         try:
@@ -102,3 +103,13 @@ def test_a_session_expires_as_in_the_original(tmp_path: Path) -> None:
     assert found == expected
     for seconds in (after, later):
         assert 2 * TICK_MS / 1000 <= seconds < 8 * TICK_MS / 1000
+
+
+def test_membership_is_told_and_changed_as_in_the_original(tmp_path: Path) -> None:
+    """What /zookeeper/config says and who may change it, every refusal of a reconfig, observers that come and go."""
+    with (
+        original(tmp_path, SUPER_DIGEST) as theirs,
+        ours(tmp_path, "zookeeper.reconfig=true", f"zookeeper.super={SUPER_DIGEST}") as mine,
+    ):
+        expected, found = conversation(theirs), conversation(mine)
+    equal(0, expected, found)

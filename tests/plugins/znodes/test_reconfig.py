@@ -109,6 +109,9 @@ def test_who_may_not_and_what_cannot_be(room: Room, ruler: Talk) -> None:
         (stranger, ask(joining=b"some thing"), Err.BAD_ARGUMENTS),
         (stranger, ask(joining=OBSERVER, version=77), Err.BAD_VERSION),
         (ruler, ask(leaving=b"1,2,3"), Err.BAD_ARGUMENTS),
+        (ruler, ask(leaving=b"x"), Err.MARSHALLING_ERROR),
+        (ruler, ask(joining=VOTER.replace(b"9=", b"nine=")), Err.MARSHALLING_ERROR),
+        (ruler, ask(members=OBSERVER), Err.MARSHALLING_ERROR),
         (ruler, b"\0\0", Err.MARSHALLING_ERROR),
     ):
         assert talk.call(Op.RECONFIG, body).err == err

@@ -47,7 +47,7 @@ REPLIES: Final[Mapping[int, Any]] = {
     Op.CREATE: jute.Struct("path" / jute.Ustring),
     **dict.fromkeys((Op.CREATE2, Op.CREATE_CONTAINER, Op.CREATE_TTL), jute.Create2Reply),
     **dict.fromkeys((Op.EXISTS, Op.SET_DATA, Op.SET_ACL, Op.CHECK), jute.Struct("stat" / jute.Stat)),
-    Op.GET_DATA: jute.GetDataReply,
+    **dict.fromkeys((Op.GET_DATA, Op.RECONFIG), jute.GetDataReply),
     Op.GET_CHILDREN: jute.ChildrenReply,
     Op.GET_CHILDREN2: jute.Children2Reply,
     Op.GET_ACL: jute.GetAclReply,
