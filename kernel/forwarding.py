@@ -53,9 +53,6 @@ class Outbox:
         self.bytes = 0
         """Bytes submitted and not yet applied here."""
 
-    def __bool__(self) -> bool:
-        return self.bytes > 0
-
     def submit(self, machine: int, body: bytes, done: Callable[[Reply], None]) -> None:
         stream = self._streams.get(machine)
         if stream is None:

@@ -240,10 +240,10 @@ class Node:
         gathered: Ready | None = None
         while True:
             if self._intake is not None:
-                if self._outbox:
+                if self._outbox.bytes:
                     self._intake_own()
                 self._propose(now, wall)
-            elif self._outbox:
+            elif self._outbox.bytes:
                 self._forward()
             if not core.stirred or (ready := core.ready()) is NOTHING:
                 break
@@ -269,7 +269,7 @@ class Node:
         look = self._reports.look_at()
         if self._renewals is not None:
             look = min(look, self._timer_due, self._renewals.look_at())
-        elif self._outbox:
+        elif self._outbox.bytes:
             look = min(look, self._progress + self.options.resend + 1)
         if look < self._look_due:
             look = self._look_due
@@ -501,7 +501,7 @@ class Node:
             for overdue in self._renewals.overdue():
                 self._expire(overdue)
             self._fire_timers(now)
-        elif self._outbox and now - self._progress > self.options.resend:
+        elif self._outbox.bytes and now - self._progress > self.options.resend:
             self._progress = now
             leader = self.core.leader
             if leader is not None and leader != self.origin.member:

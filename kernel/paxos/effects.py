@@ -15,7 +15,7 @@ from .roster import Roster
 class Effects:
     """`messages` may leave at once, `after` when the records are durable. `recorded` counts the records of this run."""
 
-    __slots__ = ("_roster", "after", "chunks", "messages", "recorded", "records", "requests", "results")
+    __slots__ = ("_roster", "after", "all", "chunks", "messages", "recorded", "records", "requests", "results")
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
@@ -26,10 +26,8 @@ class Effects:
         self.requests: list[SnapshotRequest] = []
         self.chunks: list[SnapshotChunk] = []
         self.recorded = 0
-
-    def __bool__(self) -> bool:
-        """Whether anything was gathered."""
-        return bool(self.messages or self.after or self.records or self.results or self.requests or self.chunks)
+        self.all = (self.messages, self.records, self.after, self.results, self.requests, self.chunks)
+        """Every list, each of which is the same one for ever."""
 
     def send(self, to: MemberId, message: Message) -> None:
         """Send now."""
@@ -47,10 +45,9 @@ class Effects:
 
     def take(self, committed: list[Committed]) -> Ready:
         """Everything gathered since the last call, and `committed`; NOTHING itself if that is nothing."""
-        if not (committed or self):
+        if not (committed or any(self.all)):
             return NOTHING
-        messages, records, after, results = self.messages, self.records, self.after, self.results
-        requests, chunks = self.requests, self.chunks
+        messages, records, after, results, requests, chunks = self.all
         ready = Ready(
             tuple(messages),
             tuple(records),
@@ -61,7 +58,7 @@ class Effects:
             tuple(requests),
             tuple(chunks),
         )
-        for gathered in (messages, records, after, results, requests, chunks):
+        for gathered in self.all:
             if gathered:
                 gathered.clear()
         return ready

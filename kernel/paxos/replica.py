@@ -261,7 +261,7 @@ class Replica:
     def stirred(self) -> bool:
         """Whether something was gathered since the last :meth:`ready`: many a vote changes nothing that anybody must be
         told."""
-        return bool(self._effects.messages or self._effects or self._learner.committed or self._asked.gathered)
+        return any(self._effects.all) or bool(self._learner.committed or self._asked.gathered)
 
     # ---------------------------------------------------------------- to look at
 

@@ -28,7 +28,7 @@ ORDERED: Final = frozenset({"_waiting", "questions", "in_flight"})
 
 _ATOMS: Final = frozenset({int, str, bytes, bool, float, type(None), Ballot, Value, Vote, Configuration})
 _WIRING: Final = (MethodType, FunctionType, Random, Options)
-_SKIPPED: Final = frozenset({"_takers", "recorded"})
+_SKIPPED: Final = frozenset({"_takers", "all", "recorded"})
 _WIRED: Final = "wired"
 
 
