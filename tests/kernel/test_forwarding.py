@@ -228,7 +228,7 @@ def test_whatever_is_lost_doubled_or_led_anew_is_applied_once_in_order(seed: int
             case 5:
                 submitted += 1
                 outbox.submit(random.choice((LOCKS, TREE)), b"x", lambda _, n=submitted: answered.append(n))  # type: ignore[misc]
-    while outbox:
+    while outbox.bytes:
         outbox.rewind()
         for raw in outbox.unsent():
             intake.admit(raw)
