@@ -128,6 +128,7 @@ class Seat:
         self._process = process
         self._answered = False
         self._serving = False
+        self._configuration = node.core.configuration
 
     def handle(self, face: str) -> FrontHandle:
         """The handle for a front."""
@@ -190,6 +191,10 @@ class Seat:
 
     def end_turn(self) -> None:
         """The turn is over: what was applied in it is told now."""
+        if self.node.core.configuration is not self._configuration:
+            self._configuration = self.node.core.configuration
+            for observer in self.observers:
+                observer.reconfigured()
         if not self._answered:
             return
         self._answered = False

@@ -17,9 +17,12 @@ from quorate.kernel.server.handle import FrontHandle, FrontStream
 from quorate.kernel.testing.simulation import Failed
 from quorate.plugins.znodes import reads
 from quorate.plugins.znodes.connection import Connection
+from quorate.plugins.znodes.ensemble import number_of
 from quorate.plugins.znodes.front import ZooKeeperFront
 from quorate.plugins.znodes.machine import ZnodesMachine
+from quorate.plugins.znodes.paths import CONFIG
 from quorate.plugins.znodes.protocol import Event
+from quorate.plugins.znodes.reconfig import Reconfiguring
 from quorate.plugins.znodes.tree import Tree
 from quorate.plugins.znodes.watches import Watches
 
@@ -153,6 +156,18 @@ def sync_without_a_round(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FrontHandle, "barrier", at_once)
 
 
+def members_not_written_down(patch: pytest.MonkeyPatch) -> None:
+    """Whoever writes down who is in the cell does it once and never again."""
+    write = Reconfiguring._write
+
+    def once(self: Reconfiguring) -> None:
+        if number_of(self._front.tree.nodes[CONFIG].value) < 0:
+            write(self)
+        self._writing = None
+
+    patch.setattr(Reconfiguring, "_write", once)
+
+
 PLANTED: list[tuple[Plant, set[str], range]] = [
     (event_behind_the_reply, {"event late"}, range(1, 6)),
     (missed_while_away, {"event lost", "event late"}, range(1, 11)),
@@ -163,6 +178,7 @@ PLANTED: list[tuple[Plant, set[str], range]] = [
     (ephemeral_left_behind, {"answer", "event false", "event lost"}, range(1, 21)),
     (moved_and_still_writing, {"once", "answer", "count"}, range(1, 31)),
     (sync_without_a_round, {"sync"}, range(1, 61)),
+    (members_not_written_down, {"members"}, range(1, 6)),
 ]
 """A mistake, the promises it breaks, and the seeds among which one must find it."""
 

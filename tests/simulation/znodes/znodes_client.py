@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from quorate.kernel.testing.clock import Clock
 from quorate.kernel.testing.door import SimulatedDoor, Slot
 from quorate.plugins.znodes import jute
+from quorate.plugins.znodes.paths import CONFIG
 from quorate.plugins.znodes.protocol import Err, Op, WatchMode, Xid
 from reference import records
 from reference.asking import Ask, Asker
@@ -186,6 +187,8 @@ class ZkClient:
             self.asker.write() if random.random() < self.run.writes else self.asker.read()
             for _ in range(random.choice((1, 1, 2, 4)))
         ]
+        if random.random() < 0.05:
+            asks.append(Ask(Op.GET_DATA, jute.PathWatch.build({"path": CONFIG, "watch": random.random() < 0.7})))
         if random.random() < 0.1:
             asks.insert(0, Ask(Op.SYNC, jute.PathOnly.build({"path": b"/"})))
         return asks

@@ -1,7 +1,8 @@
 """A simulated cell with ZooKeeper clients under faults, judged by the reference.
 
 Beside what every simulation watches: everything that every ZooKeeper client hears is what the reference says it must
-hear (see ``reference/judge.py``); no session expires while its client is heard by the leader, or at all once the faults
+hear (see ``reference/judge.py``), of the members that come and go in /zookeeper/config, too, which says who is there in
+the end; no session expires while its client is heard by the leader, or at all once the faults
 are over; and sessions whose clients are gone do expire.
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 from quorate.kernel.testing.clock import SECOND
 from quorate.kernel.testing.simulation import Settings, Simulation
+from quorate.plugins.znodes.ensemble import number_of
 from quorate.plugins.znodes.machine import ZnodesMachine
+from quorate.plugins.znodes.paths import CONFIG
 from reference.judge import Ended, Line, Violation, judge
 from znodes_client import ZkClient
 from znodes_log import Log, Record, logged
 from znodes_place import SCHEME, ZooKeeperPlace
 
-OPTIONS = {"tick": "500", "grace": "3000", "extended-types": "true"}
+OPTIONS = {"tick": "500", "grace": "3000", "extended-types": "true", "reconfig": "true"}
 TIMEOUT = 4.2
 """Seconds; no native session has the same."""
 QUIET = 7 * SECOND
@@ -98,6 +101,7 @@ class ZnodesRun(Simulation):
             if client.line is not None and client.waiting:
                 raise Violation("answer", f"client {client.place} waits for {client.waiting} answers at the end")
         self._check_expiries()
+        self._check_configuration()
         judge(self.log.entries(), self.lines, ttl=True)
 
     def _quiet(self) -> None:
@@ -124,6 +128,16 @@ class ZnodesRun(Simulation):
         self.liveness.until(lambda: all(job.done for job in self._jobs), 5 * SECOND, "completion", "a client goes on")
 
     # ---------------------------------------------------------------- verdicts of its own
+
+    def _check_configuration(self) -> None:
+        """Who is in the cell has been written down."""
+        leader = self.world.leader()
+        assert leader is not None
+        machine = leader.node.host.machine(ZnodesMachine.name)
+        assert isinstance(machine, ZnodesMachine)
+        written, number = number_of(machine.tree.nodes[CONFIG].value), leader.node.host.configuration.number
+        if written != number:
+            raise Violation("members", f"configuration {number} is in force, and {written} is written down")
 
     def _check_expiries(self) -> None:
         for record in self.log.records:

@@ -15,6 +15,7 @@ from .records import Reply
 from .tree import Change, Identity, Refused, Tree
 
 TTL_MAX: Final = (1 << 40) - 1
+CONFIG: Final = "/zookeeper/config"
 UNUSED_MS: Final = 300_000
 """How long a container waits for its first child."""
 
@@ -34,6 +35,8 @@ class Cell:
         self.zxid = 0
         self.sessions: set[int] = set()
         self.ttl = ttl
+        self.configuration = -1
+        """The number of the newest configuration that was written down."""
 
     def open(self, session: int) -> None:
         """A session begins."""
@@ -81,6 +84,19 @@ class Cell:
         except Malformed:
             return Outcome(Reply(xid, self.zxid, Err.MARSHALLING_ERROR), self._taken())
         return Outcome(Reply(xid, self.zxid, 0, answer), self._taken())
+
+    def configured(self, xid: int, body: bytes, now: int) -> Outcome:
+        """A replica writes down who is in the cell, unless a newer text is there, or (a number below zero) why it will
+        not be changed."""
+        self.zxid += 1
+        number = int.from_bytes(body[:8], "big", signed=True)
+        if number < 0:
+            return Outcome(Reply(xid, self.zxid, number), [])
+        if number > self.configuration:
+            self.configuration = number
+            self.tree.set_data(CONFIG, body[12:], -1, [("super", "")], self.zxid, now)
+        node = self.tree.nodes[CONFIG]
+        return Outcome(Reply(xid, self.zxid, 0, {"data": node.data, "stat": node.stat()}), self._taken())
 
     def _taken(self) -> list[Change]:
         changes, self.tree.changes = self.tree.changes, []

@@ -44,6 +44,7 @@ PROMISES: Final = {
     "once": "a request is applied once, in the order of its connection",
     "count": "transactions are counted as the reference counts them",
     "sweep": "the cell deletes by itself what it may delete",
+    "members": "who is in the cell stands in /zookeeper/config",
     "sync": "behind a sync a client sees everything that anybody was told before it",
     "expiry": "a session whose client is heard does not expire, one whose client is silent does",
 }
@@ -81,6 +82,8 @@ class Applied(NamedTuple):
 
 
 Entry = Opened | Ended | Swept | Applied
+ALONE: Final = -1
+"""In place of a session, where a replica writes by itself."""
 
 
 # ----------------------------------------------------------------------------------------------------- the transcripts
@@ -314,6 +317,11 @@ class _Court:
             at += chunks.RUN.size
             stop = at + length
             alive = session in entry.attached and session in self.cell.sessions
+            if session == ALONE:
+                self.pass_on()
+                length = int.from_bytes(chunk[at : at + 4], "big")
+                assert chunk[at + 8 : at + 12] == chunks.MEMBERS_OP.to_bytes(4, "big", signed=True)
+                self._tell(self.cell.configured(0, chunk[at + 12 : at + 4 + length], entry.wall).changes)
             while alive and at < stop:
                 length = int.from_bytes(chunk[at : at + 4], "big")
                 frame = chunk[at + 4 : at + 4 + length]
@@ -333,7 +341,8 @@ class _Court:
             raise Violation("once", f"request {xid} of session {session:x} was never made")
         reading, index = found
         line = reading.line
-        if line.asked[index][1] != (op, body):
+        judged = op == chunks.MEMBERS_OP  # in place of a wish for other members, what its replica made of it
+        if (not judged and line.asked[index][1] != (op, body)) or (judged and line.asked[index][1].op != Op.RECONFIG):
             raise Violation(
                 "once", f"request {xid} of {line.name} was {line.asked[index][1]}, applied is {op} {body!r}"
             )
@@ -347,7 +356,10 @@ class _Court:
         self.applied[id(reading)] = index
         self.newest[session] = line.number
         reading.reaches(index)
-        outcome = self.cell.write(session, reading.client.who, xid, op, body, wall)
+        if judged:
+            outcome = self.cell.configured(xid, body, wall)
+        else:
+            outcome = self.cell.write(session, reading.client.who, xid, op, body, wall)
         if op == Op.CLOSE_SESSION:
             self._tell_at_once(outcome.changes)
         else:
