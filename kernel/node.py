@@ -24,6 +24,7 @@ from .barriers import Barriers
 from .company import Company
 from .forwarding import Gap, Intake, Outbox, Reply
 from .gate import Gate, Gated
+from .haste import Haste
 from .host import Applied, MachineHost
 from .machine import Origin, Plain, SessionId
 from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew, Renewed
@@ -37,7 +38,7 @@ from .paxos.replica import NotLeader, Replica
 from .renewals import Overdue, Renewals
 from .reports import PATIENCE, Reports
 from .system import DIGESTS, MEMBERSHIP, PLUGINS, SESSIONS, TIMERS
-from .wire.batch import pack_batch, pack_request
+from .wire.batch import CHUNK_HEAD, pack_batch, pack_request
 
 
 class Options(NamedTuple):
@@ -140,6 +141,7 @@ class Node:
         self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
         self._early: list[bytes] = []
         self._company: Company | None = None
+        self._haste = Haste()
         self._waits = NEVER  # until when the next batch waits for company
         self._out: list[Send] = []
         self._reports = Reports(now)
@@ -325,8 +327,11 @@ class Node:
         self._asked.clear()
         self._company = Company(self.options.company, self.options.linger, self.options.patience)
         self._renewals = Renewals(now)
+        self._haste = Haste()
         for session in self.host.sessions.values():
             self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)
+            self._haste.attached(session.id, session.owner.member)
+        self._hurry()
         self._note_timer()
         early, self._early = self._early, []
         for chunks in early:
@@ -413,7 +418,14 @@ class Node:
                 return
             company.proposed(now)
             chunks = intake.take(self.options.batch)
+            self._haste.commanded([CHUNK_HEAD.unpack_from(chunk)[2] for chunk in chunks])
+            self._hurry()
             core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)), now)
+
+    def _hurry(self, *, late: bool = False) -> None:
+        """Have the core know where somebody waits."""
+        if self._haste.look(late=late):
+            self.core.hurry(frozenset(map(MemberId, self._haste.members)))
 
     def _forward(self) -> None:
         leader = self.core.leader
@@ -481,8 +493,12 @@ class Node:
             session = self.host.sessions.get(identity)
             if session is not None:
                 renewals.watch(identity, session.timeout_ms * 1000, session.attachment)
+                self._haste.attached(identity, session.owner.member)
         for identity, _ in applied.ended:
             renewals.forget(identity)
+            self._haste.ended(identity)
+        if applied.attached or applied.ended:
+            self._hurry()
 
     def _votes(self) -> bool:
         member = self.core.configuration.find(MemberId(self.origin.member))
@@ -501,6 +517,7 @@ class Node:
             for overdue in self._renewals.overdue():
                 self._expire(overdue)
             self._fire_timers(now)
+            self._hurry(late=True)
         elif self._outbox.bytes and now - self._progress > self.options.resend:
             self._progress = now
             leader = self.core.leader

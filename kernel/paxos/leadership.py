@@ -24,11 +24,13 @@ from .ballot import NO_SLOT, Ballot, MemberId, Slot
 from .configuration import encode_change
 from .lease import Lease
 from .messages import NOOP, Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Value, Yield
+from .options import NEVER
 from .parts import Parts
-from .proposer import Preparation, Proposer, value_parts
+from .proposer import Preparation, Proposer
 from .quorum import Change, ChangeKind, InvalidChange, Phase, changed, is_quorum
 from .reads import OwedReads
 from .ready import AcceptedValue, Send
+from .telling import LATER, Telling
 
 
 class _Transfer(NamedTuple):
@@ -86,15 +88,14 @@ class Leadership:
         self._preparation: Preparation | None = preparation
         self._base, self._source = preparation.base()
         self._proposer: Proposer | None = None
+        self._telling: Telling | None = None
         self._recovering: deque[Value] | None = None
         self._barrier: Slot | None = None
         self._open_change: Slot | None = None
         self._transfer: _Transfer | None = None
         self._own: deque[_OwnVote] = deque()
-        self._unsent: list[Value] = []  # proposed since the last flush
         self._others = roster.others
         self._heartbeat_due = now
-        self._commit_told = self._learner.chosen
         self._over = False
 
     def begin(self, now: int) -> None:
@@ -119,8 +120,10 @@ class Leadership:
             return
         self._preparation = None
         self._catchup.pause()
-        self._proposer = Proposer(self.ballot, chosen, self._roster.voters, 4 * self._options.heartbeat)
-        self._commit_told = chosen
+        roster, options = self._roster, self._options
+        self._proposer = Proposer(self.ballot, chosen, roster.voters, 4 * options.heartbeat)
+        first = self._proposer.next
+        self._telling = Telling(self.ballot, first, options.promise_limit, roster, self._learner, self._effects)
         self._recovering = deque(preparation.open_values(chosen))
         self._recovering.append(NOOP)
         self._recover(now)
@@ -182,15 +185,16 @@ class Leadership:
             raise InvalidChange(f"member {member} is {behind} slots behind; promote it when it has caught up")
 
     def _propose(self, value: Value, now: int) -> Slot:
-        proposer = self._proposer
+        proposer, telling = self._proposer, self._telling
         assert proposer is not None
+        assert telling is not None
         slot = proposer.propose(value, now)
         if value.kind is Kind.CONFIGURATION:
             self._open_change = slot
         fresh = self._acceptor.accept(self.ballot, slot, value)
         assert fresh, f"slot {slot}: proposed twice in ballot {self.ballot}"
         self._own.append(_OwnVote(self._effects.record(AcceptedValue(self.ballot, slot, value)), slot, now))
-        self._unsent.append(value)
+        telling.propose(slot, value, now)
         return slot
 
     def on_accepted(self, sender: MemberId, message: Accepted, now: int) -> None:
@@ -211,10 +215,12 @@ class Leadership:
 
     def _advance(self, now: int) -> None:
         """Hand out what is chosen, in order."""
-        proposer = self._proposer
+        proposer, telling = self._proposer, self._telling
         assert proposer is not None
+        assert telling is not None
         for proposal in proposer.take_chosen():
             self._learner.learn(proposal.slot, proposal.value)
+            telling.chosen(now)
             if proposal.value.kind is Kind.CONFIGURATION:
                 self._open_change = None
                 self._learned(proposal.slot, proposal.value, now)
@@ -235,32 +241,31 @@ class Leadership:
         self.lease.reconfigure(roster.voters)
         if self._proposer is not None:
             self._proposer.voters = roster.voters
+        if self._telling is not None:
+            self._telling.adopted()
         before, self._others = self._others, roster.others
         for member in before:
             if member not in roster.others:
                 self.progress.pop(member, None)
                 self._effects.send(member, Commit(self.ballot, self._learner.chosen))
 
+    def hurry(self, members: frozenset[MemberId]) -> None:
+        """See :meth:`Replica.hurry`."""
+        if self._telling is not None:
+            self._telling.hurry(members)
+
     def flush(self) -> None:
         """Before the effects are taken: what was proposed since the last time leaves, and with it the commit index;
         that leaves alone if nothing was proposed."""
-        chosen = self._learner.chosen
-        if self._unsent:
-            assert self._proposer is not None
-            values, self._unsent = self._unsent, []
-            slot = Slot(self._proposer.next - len(values))
-            for part in value_parts(values, self._options.promise_limit):
-                self._effects.broadcast(Accept(self.ballot, slot, part, chosen))
-                slot = Slot(slot + len(part))
-        elif chosen > self._commit_told:
-            self._effects.broadcast(Commit(self.ballot, chosen))
-        self._commit_told = chosen
+        if self._telling is not None:
+            self._telling.flush()
 
     # ---------------------------------------------------------------- staying
 
     def due(self) -> int:
         """When :meth:`tick` has something to do."""
-        return min(self._heartbeat_due, self.lease.forlorn_at() + 1)
+        due = min(self._heartbeat_due, self.lease.forlorn_at() + 1)
+        return due if self._telling is None else min(due, self._telling.due)
 
     def tick(self, now: int) -> None:
         """Heartbeat when it is time; step down when no quorum answers."""
@@ -278,6 +283,17 @@ class Leadership:
             self._heartbeat(now)
             if self._preparation is not None and not self._catchup.busy:
                 self._prepare_again(now)
+        if self._telling is not None and now >= self._telling.due:
+            self._tell_all(self._telling, now)  # behind the heartbeat, which leaves first and must not say more
+
+    def _tell_all(self, telling: Telling, now: int) -> None:
+        """Tell those who are in no hurry; was one of them needed, let everybody hurry for a while."""
+        proposer = self._proposer
+        assert proposer is not None
+        first = next(iter(proposer.in_flight.values()), None)
+        if first is not None and now >= first.sent + LATER:
+            telling.slow(now)
+        telling.tell_all()
 
     def lease_left(self, now: int) -> int:
         """Microseconds for which the lease surely runs, is not about to be given up, and is good for something: a
@@ -288,9 +304,12 @@ class Leadership:
         round_ = self.lease.send(now)
         self._acceptor.grant(self.ballot, now, self._options.lease)
         self._heartbeat_due = now + self._options.heartbeat
-        self._commit_told = chosen = self._learner.chosen
-        beat = Heartbeat(self.ballot, chosen, now, round_, self._roster.configuration.number)
-        self._effects.messages[:0] = [Send(other, beat) for other in self._roster.others]
+        number, telling, chosen = self._roster.configuration.number, self._telling, self._learner.chosen
+        beats = []
+        for other in self._roster.others:
+            upto = chosen if telling is None else telling.known_to(other)
+            beats.append(Send(other, Heartbeat(self.ballot, upto, now, round_, number)))
+        self._effects.messages[:0] = beats
         self._grant_reads(now)
 
     def on_beaten(self, sender: MemberId, message: Beaten, now: int) -> None:
@@ -315,6 +334,8 @@ class Leadership:
     def read(self, asker: MemberId, context: int, now: int) -> None:
         """Answer at once under the lease, else after a round of heartbeats, which begins now."""
         if self.lease_left(now) > 0:
+            if asker != self._roster.member:
+                self._tell_reader()
             self.reads.answer(asker, context, self._learner.chosen)
         else:
             self.reads.wait(asker, context, self.lease.round + 1)
@@ -322,7 +343,13 @@ class Leadership:
 
     def _grant_reads(self, now: int) -> None:
         if self.serving and self.reads:
+            self._tell_reader()
             self.reads.grant(self._learner.chosen, self.lease, self.lease_left(now) > 0)
+
+    def _tell_reader(self) -> None:
+        """Whoever reads elsewhere waits for what is chosen."""
+        if self._telling is not None and self._telling.due < NEVER:
+            self._telling.tell_all()
 
     # ---------------------------------------------------------------- handing over
 
@@ -349,6 +376,8 @@ class Leadership:
         """Before stepping down by our own will: the others learn what is chosen, and the one that is farthest may
         lead at once."""
         chosen = self._learner.chosen
+        if self._telling is not None:
+            self._telling.tell_values()
         self._effects.broadcast(Commit(self.ballot, chosen))
         voters = sorted(self._roster.voters - {self._roster.member})
         alive = [voter for voter in voters if self.lease.answered_recently(voter, now)]

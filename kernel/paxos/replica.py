@@ -182,6 +182,12 @@ class Replica:
             raise NotLeader(self.leader)
         return self._leadership.propose(value, now)
 
+    def hurry(self, members: frozenset[MemberId]) -> None:
+        """At these members somebody waits for what is chosen; this leader may tell the others a little later. Until
+        it is called, and under a new leadership again, everybody is told at once."""
+        if self._leadership is not None:
+            self._leadership.hurry(members)
+
     def reconfigure(self, change: Change, now: int) -> Slot:
         """Propose a membership change. Raises NotLeader, InvalidChange (does not fit, another is open, or the learner
         to be promoted lags)."""

@@ -520,6 +520,26 @@ def test_clients_that_ask_again_at_once_share_slots() -> None:
     assert slots(1_000) < 0.7 * slots(0)
 
 
+def test_replicas_where_nobody_waits_are_told_later(cell: Cell) -> None:
+    """Where a session is, or commands come from, everything is applied at once; elsewhere some milliseconds later, and
+    nothing is fetched."""
+    leader, diary = cell.leader, cell.number("diary")
+    others = [process for process in cell.running if process is not leader]
+    for here, there in (others, others[::-1]):
+        session = open_session(cell, here, 60_000)
+        cell.run(SECOND)
+        cell.settle()
+        replies = cell.submit(leader, diary, "write", ["a"])
+        cell.until(lambda: len(cell.lines(here)) > len(cell.lines(there)), 1_500)  # noqa: B023
+        assert replies
+        cell.until(lambda: len(cell.lines(here)) == len(cell.lines(there)), 4_000)  # noqa: B023
+        cell.value(here, SESSIONS, "close", [session])
+        cell.run(SECOND)
+        cell.settle()
+        replies = cell.submit(there, diary, "write", ["a"])
+        cell.until(lambda: replies, 1_500)  # noqa: B023
+
+
 def test_who_is_far_away_is_not_waited_for_long() -> None:
     """When a batch takes longer than the linger to be chosen, the next leaves all the same."""
     cell = Cell(linger=1_000)

@@ -47,8 +47,8 @@ def own_vote_counted_before_it_is_durable(plant: Plant) -> None:
     plant.edit(
         Leadership._propose,
         {
-            "self._unsent.append(value)": (
-                "self._unsent.append(value); did(); proposer.accepted(self._roster.member, slot, slot)"
+            "telling.propose(slot, value, now)": (
+                "telling.propose(slot, value, now); did(); proposer.accepted(self._roster.member, slot, slot)"
             )
         },
     )
@@ -77,7 +77,8 @@ def gaps_not_filled(plant: Plant) -> None:
     if value is None:
         did()
         self.flush()
-        proposer.next = Slot(proposer.next + 1)
+        proposer.next = telling._first = telling._next = Slot(proposer.next + 1)
+        telling._told = dict.fromkeys(telling._told, proposer.next)
         return Slot(proposer.next - 1)
     slot = proposer.propose(value, now)"""
         },

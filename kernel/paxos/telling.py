@@ -1,0 +1,191 @@
+"""What a leader tells each of the others of its log, and when.
+
+Theory of operation. A value is chosen when a quorum accepted it, and those who wait for it learn of it by the commit
+index. Whoever is neither needed for the quorum nor has anybody who waits (see :meth:`Telling.hurry`) is told a little
+later: several slots in one message, which are written and synced together, and the commit index with them. Small values
+only: many bytes leave at once, to everybody.
+
+Nothing that is promised to anybody depends on it. A value that is not chosen when the others are told late was needed
+from somebody who does not answer as usual: then everybody is told at once for a while.
+What was not told to a member is not said to it to be chosen either, or it would fetch it.
+
+Until somebody names those who are in a hurry, everybody is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from .ballot import NO_SLOT, Ballot, MemberId, Slot
+from .effects import Effects
+from .learner import Learner
+from .messages import Accept, Commit, Kind, Value
+from .options import NEVER
+from .proposer import value_parts
+from .quorum import Phase, is_quorum
+from .roster import Roster
+
+LATER: Final = 2_000
+"""Microseconds after which the others are told."""
+
+_BYTES: Final = 4096
+_SLOTS: Final = 16
+"""More than that is kept back for nobody."""
+
+_CAUTION: Final = 20_000
+_CAUTION_MAX: Final = 1_000_000
+"""How long everybody is told at once after somebody answered late, at first and if that happens again and again."""
+
+
+class Telling:
+    """One leader's side of phase 2 towards the others, under `ballot`, from slot `first` on. `limit`: bytes in one
+    message. `due`: when it is time to :meth:`tell_all`."""
+
+    def __init__(
+        self, ballot: Ballot, first: Slot, limit: int, roster: Roster, learner: Learner, effects: Effects
+    ) -> None:
+        self.due = NEVER
+        self._ballot = ballot
+        self._limit = limit
+        self._roster = roster
+        self._learner = learner
+        self._effects = effects
+        self._hurried: frozenset[MemberId] | None = None
+        self._quick: Sequence[MemberId] = ()  # of the others: who is told of values at once
+        self._caution = _CAUTION
+        self._cautious = 0  # until when everybody is told at once
+        self._kept: list[Value] = []  # those that somebody has not been told of, from `_first` on
+        self._bytes = 0
+        self._first = first
+        self._next = first
+        self._told: dict[MemberId, Slot] = {}  # the next slot to tell
+        self._chosen = dict.fromkeys(roster.others, learner.chosen)  # how far a member was told that slots are chosen
+        self._since = 0
+        self._wide = False  # a value that everybody must have at once is among those kept
+        self.adopted()
+
+    def hurry(self, members: frozenset[MemberId]) -> None:
+        """Only they have somebody who waits."""
+        self._hurried = members
+        self._choose()
+
+    def adopted(self) -> None:
+        """The roster changed: who left is told no more, who came is told from here on."""
+        others = self._roster.others
+        self._told = {other: self._told.get(other, self._next) for other in others}
+        self._chosen = {other: self._chosen.get(other, NO_SLOT) for other in others}
+        self._choose()
+
+    def _choose(self) -> None:
+        """Those in a hurry, and of the rest as many as a quorum needs."""
+        roster, hurried = self._roster, self._hurried
+        if hurried is None:
+            self._quick = roster.others
+            return
+        quick = {roster.member, *hurried}
+        for other in roster.others:
+            if is_quorum(Phase.ACCEPT, quick, roster.voters):
+                break
+            if other in roster.voters:
+                quick.add(other)
+        self._quick = [other for other in roster.others if other in quick]
+
+    # ---------------------------------------------------------------- telling
+
+    def propose(self, slot: Slot, value: Value, now: int) -> None:
+        """`value` is proposed in `slot`, the next one."""
+        assert slot == self._next, f"slot {slot} is told after {self._next - 1}"
+        self._kept.append(value)
+        self._bytes += len(value.payload)
+        self._next = Slot(self._next + 1)
+        self._since = now
+        if value.kind is not Kind.COMMANDS:
+            self._wide = True
+
+    def chosen(self, now: int) -> None:
+        """More is chosen."""
+        self._since = now
+
+    def flush(self) -> None:
+        """Before the effects are taken: tell those who are to know at once."""
+        quick = self._quick
+        others = self._roster.others
+        if self._wide or self._bytes > _BYTES or len(self._kept) > _SLOTS or self._since < self._cautious:
+            quick = others
+        self._tell(quick)
+        chosen, hurried = self._learner.chosen, self._hurried
+        self._commit(others if hurried is None else hurried)
+        if self._kept or any([known < chosen for known in self._chosen.values()]):
+            if self.due == NEVER:
+                self.due = self._since + LATER
+        else:
+            self.due = NEVER
+
+    def tell_values(self) -> None:
+        """Tell everybody what is proposed."""
+        self._tell(self._roster.others)
+
+    def tell_all(self) -> None:
+        """Tell everybody everything."""
+        self._tell(self._roster.others)
+        self._commit(self._roster.others)
+        self.due = NEVER
+
+    def slow(self, now: int) -> None:
+        """A value is not chosen yet that was told to enough voters long ago."""
+        again = now < self._cautious + 2 * self._caution
+        self._caution = min(2 * self._caution, _CAUTION_MAX) if again else _CAUTION
+        self._cautious = now + self._caution
+
+    def known_to(self, member: MemberId) -> Slot:
+        """How far `member` may be told that slots are chosen; and it is told so now."""
+        upto = min(self._learner.chosen, Slot(self._told[member] - 1))
+        self._chosen[member] = max(self._chosen[member], upto)
+        return upto
+
+    def _tell(self, members: Iterable[MemberId]) -> None:
+        told, chosen = self._told, self._learner.chosen
+        parts: dict[Slot, list[Accept]] = {}
+        for member in members:
+            start = told[member]
+            if start == self._next:
+                continue
+            accepts = parts.get(start)
+            if accepts is None:
+                accepts = parts[start] = self._accepts(start, chosen)
+            for accept in accepts:
+                self._effects.send(member, accept)
+            told[member] = self._next
+            self._chosen[member] = chosen
+        if self._kept and (parts or not told):
+            self._trim()
+
+    def _accepts(self, start: Slot, chosen: Slot) -> list[Accept]:
+        accepts = []
+        for part in value_parts(self._kept[start - self._first :], self._limit):
+            accepts.append(Accept(self._ballot, start, part, chosen))
+            start = Slot(start + len(part))
+        return accepts
+
+    def _trim(self) -> None:
+        """Let go of what everybody was told."""
+        first = min(self._told.values(), default=self._next)
+        if first == self._next:
+            self._kept.clear()
+            self._bytes = 0
+            self._wide = False
+        else:
+            gone = self._kept[: first - self._first]
+            self._bytes -= sum([len(value.payload) for value in gone])
+            del self._kept[: len(gone)]
+        self._first = first
+
+    def _commit(self, members: Iterable[MemberId]) -> None:
+        told, known, chosen = self._told, self._chosen, self._learner.chosen
+        message: Commit | None = None
+        for member in members:
+            if member in known and known[member] < chosen and told[member] > chosen:
+                message = message or Commit(self._ballot, chosen)
+                self._effects.send(member, message)
+                known[member] = chosen

@@ -1,0 +1,186 @@
+"""Who is told at once, and who a little later because nobody waits there."""
+
+from __future__ import annotations
+
+import pytest
+from quorate.kernel.paxos.ballot import MemberId, Slot
+from quorate.kernel.paxos.messages import Accept, Commit, Fetch, Heartbeat
+from quorate.kernel.paxos.quorum import ChangeKind
+from stage import Stage
+
+
+def members(*ids: int) -> frozenset[MemberId]:
+    return frozenset(map(MemberId, ids))
+
+
+def led(voters: int = 3, *, hurried: tuple[int, ...] = (1,), learners: int = 0) -> Stage:
+    """Member 1 leads, and knows where somebody waits."""
+    stage = Stage(voters, learners)
+    stage.elect(1)
+    stage.core(1).hurry(members(*hurried))
+    return stage
+
+
+def asked(stage: Stage) -> list[int]:
+    """Who is being sent values."""
+    return [letter.to for letter in stage.sent(Accept)]
+
+
+def test_a_quorum_is_enough_where_nobody_else_waits() -> None:
+    """The third member is told later, of all slots in one message that says what is chosen."""
+    stage = led()
+    for each in "abc":
+        stage.propose(1, each)
+        assert asked(stage) == [2]
+        stage.settle()
+        assert stage.applied(1)[-1] == each
+    assert stage.applied(3) == []
+    stage.now += 2_000
+    stage.tick(1)
+    (late,) = stage.sent(Accept)
+    assert late.to == 3
+    assert [each.payload for each in late.message.values] == [b"a", b"b", b"c"]  # type: ignore[union-attr]
+    assert [letter.to for letter in stage.sent(Commit)] == [2]
+    stage.settle()
+    assert stage.applied(2) == stage.applied(3) == ["a", "b", "c"]
+
+
+def test_where_somebody_waits_everything_is_told_at_once() -> None:
+    """The values and that they are chosen; whoever is not needed then is told later."""
+    stage = led(hurried=(1, 3))
+    stage.propose(1, "a")
+    assert asked(stage) == [3]
+    stage.settle()
+    assert stage.applied(3) == ["a"]
+    assert stage.applied(2) == []
+    stage.pass_time(2)
+    assert stage.applied(2) == ["a"]
+
+
+def test_everybody_is_in_a_hurry_until_somebody_says_who_is() -> None:
+    """As at the beginning of each leadership."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.propose(1, "a")
+    assert asked(stage) == [2, 3]
+    stage.settle()
+    assert stage.applied(2) == stage.applied(3) == ["a"]
+
+
+def test_of_five_two_are_asked_and_learners_wait() -> None:
+    """As many voters as the quorum needs, and nobody who has no vote."""
+    stage = led(5, learners=1)
+    stage.propose(1, "a")
+    assert asked(stage) == [2, 3]
+    stage.settle()
+    assert stage.applied(1) == ["a"]
+    stage.pass_time(2)
+    assert all(stage.applied(member) == ["a"] for member in range(1, 7))
+
+
+def test_who_does_not_answer_is_not_waited_for() -> None:
+    """After 2 ms the others are asked, and for a while from then on everybody is at once; for longer each time."""
+    stage = led()
+    stage.stall(2)
+    stage.propose(1, "a")
+    stage.settle()
+    assert stage.applied(1) == []
+    stage.pass_time(2)
+    assert stage.applied(1) == ["a"]
+
+    def cautious_ms() -> int:
+        passed = 0
+        while True:
+            stage.propose(1, "x")
+            everybody = asked(stage) == [2, 3]
+            stage.settle()
+            if not everybody:
+                return passed
+            stage.pass_time(5)
+            passed += 5
+
+    first = cautious_ms()
+    assert 15 <= first <= 25
+    stage.pass_time(2)
+    assert 2 * first - 10 <= cautious_ms() <= 2 * first + 10
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "x" * 300])
+def test_many_bytes_are_kept_back_for_nobody(text: str) -> None:
+    """Large values leave at once, to everybody, with what was kept back before them."""
+    stage = led()
+    sent = 0
+    while 3 not in asked(stage):
+        stage.settle()
+        stage.propose(1, text)
+        sent += 1
+    assert sent * len(text) > 4096
+    assert (sent - 1) * len(text) <= 4096
+    stage.settle()
+    assert len(stage.applied(3)) >= sent - 1
+
+
+def test_a_heartbeat_says_no_more_than_was_told() -> None:
+    """Or those who were not told of a value would fetch it."""
+    stage = led()
+    stage.propose(1, "a")
+    stage.settle()
+    stage.now += stage.options.heartbeat
+    stage.tick(1)
+    beats = {letter.to: letter.message.commit for letter in stage.sent(Heartbeat)}  # type: ignore[union-attr]
+    assert beats == {2: 2, 3: 1}
+    stage.withhold(lambda letter: isinstance(letter.message, Fetch))
+    stage.settle()
+    assert not list(stage.sent(Fetch))
+    assert stage.applied(3) == ["a"]
+
+
+def test_a_reader_elsewhere_is_told_at_once() -> None:
+    """It waits for what is chosen."""
+    stage = led()
+    stage.propose(1, "a")
+    stage.settle()
+    stage.read(3)
+    stage.settle()
+    assert stage.actors[3].reads == {1: Slot(2)}
+    assert stage.applied(3) == ["a"]
+
+
+def test_a_change_of_membership_is_told_to_everybody() -> None:
+    """With what was kept back before it; who is new is told from there on."""
+    stage = led()
+    stage.propose(1, "a")
+    stage.settle()
+    stage.change(1, ChangeKind.ADD_LEARNER, 4)
+    assert asked(stage) == [2, 3]
+    stage.enter(4)
+    stage.settle()
+    stage.pass_time(2)
+    assert stage.applied(3) == ["a"]
+    assert stage.core(3).configuration.ids() == {1, 2, 3, 4}
+    stage.propose(1, "b")
+    stage.settle()
+    stage.pass_time(60)
+    assert stage.applied(4) == ["a", "b"]
+
+
+def test_whoever_leads_next_knows_what_was_chosen() -> None:
+    """Also if it is the one that had not been told of it."""
+    stage = led()
+    stage.propose(1, "a")
+    stage.settle()
+    stage.crash(1)
+    stage.elect(3)
+    assert stage.applied(3) == stage.applied(2) == ["a"]
+
+
+def test_a_leader_hands_over_with_everything_told() -> None:
+    """The successor may be one that nobody hurried to tell."""
+    stage = led()
+    stage.propose(1, "a")
+    stage.settle()
+    stage.transfer(1, 3)
+    stage.settle()
+    stage.pass_time(100)
+    assert stage.leaders() == [3]
+    assert stage.applied(3) == ["a"]
