@@ -4,7 +4,8 @@
 
 DIR is a built folder of the load generators and their ``cells.py`` (which starts the three-node ZooKeeper ``zk3``).
 Both cells stand on the same disk, real fsync on; each round measures one and at once the other, so that a ratio is
-never taken across a change of the machine's mood. Prints a table of medians and one JSON line a measurement with
+never taken across a change of the machine's mood. A single session is on a replica that does not lead, as most clients
+of a cell are. Prints a table of medians and one JSON line a measurement with
 --json.
 """
 
@@ -52,9 +53,13 @@ def main() -> None:
     try:
         with running(3) as cell:
             print(file_system(cell["dir"]), "and", file_system(cells.RUN))
+
+            def followers_first(doors: list[str]) -> str:
+                return ",".join(sorted(doors, key=lambda door: "Mode: leader" in cells.four(door, "srvr")))
+
             contenders = {
-                "zookeeper": (",".join(rival["hosts"]), rival["pids"]),
-                "quorate": (hosts(cell), [r["pid"] for r in cell["replicas"]]),
+                "zookeeper": (followers_first(rival["hosts"]), rival["pids"]),
+                "quorate": (followers_first(hosts(cell).split(",")), [r["pid"] for r in cell["replicas"]]),
             }
             for where, pids in contenders.values():  # warm the JVM up, and ours for fairness
                 for op in ("set", "get", "create"):
