@@ -68,6 +68,9 @@ class NodeObserver(Protocol):
     def serving(self, serving: bool) -> None:
         """A leader is known (or no longer)."""
 
+    def send(self, messages: tuple[Send, ...]) -> None:
+        """Send these now; others follow when the turn is closed."""
+
     def disowned(self, disk: bytes) -> None:
         """The cell knows this member with that disk, not with ours: it must not vote any more."""
 
@@ -249,9 +252,11 @@ class Node:
                 self._forward()
             if not core.stirred or (ready := core.ready()) is NOTHING:
                 break
-            gathered = ready if gathered is None else _joined(gathered, ready)
             if ready.committed:
+                self._observer.send(ready.messages)  # others need not wait for our machines, too
                 self._apply(ready.committed, now)
+                ready = ready._replace(messages=(), committed=())
+            gathered = ready if gathered is None else _joined(gathered, ready)
             for context, index in ready.reads:
                 self._barriers.granted(context, index, self.host.slot)
             self._follow(now)
@@ -259,12 +264,9 @@ class Node:
             self._follow(now)
         if self._reports.heard:
             self._report_renewals(now)
-        if self._out:
-            out, self._out = self._out, []
-            return _left(gathered or NOTHING, out)
-        if gathered is not None and (gathered.committed or gathered.reads):
-            return _left(gathered)
-        return gathered or NOTHING
+        gathered = gathered or NOTHING
+        out, self._out = self._out, []
+        return _left(gathered, out) if out or gathered.reads else gathered
 
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""

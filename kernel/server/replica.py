@@ -331,7 +331,7 @@ class LiveReplica:
         while waiting and waiting[0].number <= self._durable:
             released = waiting.popleft()
             upto = released.upto
-            self._send(released.sends)
+            self.send(released.sends)
         if upto:
             self.node.persisted(upto, self.clocks.monotonic())
 
@@ -388,20 +388,20 @@ class LiveReplica:
             number = self.journal.append(ready.records) if ready.records else self.journal.last
             self._waiting.append(_Waiting(number, ready.upto, ready.after))
         if ready.messages:
-            self._send(ready.messages)
+            self.send(ready.messages)
         self.journal.flush()
         if self._waiting and self._waiting[0].number <= self._durable:
             self._release()
             self.turns.request()
         for request in ready.snapshot_requests:
-            self._send((Send(request.to, self.snapshotting.piece(request.fetch)),))
+            self.send((Send(request.to, self.snapshotting.piece(request.fetch)),))
         for piece in ready.snapshot_chunks:
             self.snapshotting.arrived(piece)
 
-    def _send(self, sends: Iterable[Send]) -> None:
+    def send(self, messages: Iterable[Send]) -> None:
         last: object = None
         pieces: Sequence[bytes] = ()
-        for to, message in sends:
+        for to, message in messages:
             if message is not last:
                 last, pieces = message, ()
             pieces = self.peers.send(to, message, pieces)

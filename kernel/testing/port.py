@@ -19,6 +19,7 @@ from ..host import MachineHost, MachineMissing
 from ..machine import Refusal, SessionId
 from ..node import Node
 from ..paxos.quorum import Configuration
+from ..paxos.ready import Send
 from ..system import SESSIONS
 from ..system.membership import NOBODY
 from ..wire import native, plain
@@ -74,6 +75,8 @@ class Port:
         self._closing: list[Door] = []
         self._told = NOBODY  # the configuration that clients were told
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}  # by keepalives alone: up to which event, which reply
+        self.leaving: tuple[Send, ...] = ()
+        """Messages of the turn that is not closed yet."""
         self.beside: dict[str, Beside] = {}
         """Where clients of other protocols come in, by the scheme under which they dial."""
 
@@ -392,6 +395,11 @@ class Port:
         """A leader is known (or no longer)."""
         for place in self.beside.values():
             place.serving()
+
+    def send(self, messages: tuple[Send, ...]) -> None:
+        """Before anything else of this turn. That the process may end before it has applied what it tells of as chosen
+        shows to nobody, so the end of the turn is early enough."""
+        self.leaving += messages
 
     def disowned(self, disk: bytes) -> None:
         """The cell knows this member with another disk: the process ends, for good, when its turn is over."""

@@ -340,10 +340,14 @@ class Process:
         true = world.schedule.now
         now = self.clock.read(true)
         ready = node.turn(now, EPOCH_MS + true // 1000)
+        port = run.port
+        if port.leaving:
+            ready = ready._replace(messages=port.leaving + ready.messages)
+            port.leaving = ()
         if ready is not NOTHING:
             self._carry_out(run, ready)
         if self.run is run:
-            run.port.flush()
+            port.flush()
         if self.run is not run:
             return
         if node.snapshot_due and not run.snapshotting:

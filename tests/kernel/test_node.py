@@ -8,13 +8,16 @@ from functools import partial
 from typing import Any
 
 import pytest
+from quorate.kernel.applied import Applied
 from quorate.kernel.forwarding import Reply
 from quorate.kernel.gate import Gate
 from quorate.kernel.machine import Commit, Plain, SessionId, StateMachine, command, query
 from quorate.kernel.node import Node
 from quorate.kernel.node import Options as NodeOptions
+from quorate.kernel.paxos import messages as m
 from quorate.kernel.paxos.ballot import Slot
 from quorate.kernel.paxos.options import SLOT_COST
+from quorate.kernel.paxos.ready import Send
 from quorate.kernel.paxos.replica import Options as CoreOptions
 from quorate.kernel.system import PLUGINS, SESSIONS
 from quorate.kernel.testing.process import Process
@@ -552,3 +555,25 @@ def test_who_is_far_away_is_not_waited_for_long() -> None:
         cell.submit(leader, cell.number("diary"), "write", [str(n)])
         cell.run(2_000)
     assert leader.node.core.can_propose() == leader.node.core.options.window - 3
+
+
+def test_the_others_hear_before_the_leader_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a command at a follower does not wait for the leader's own machines, too."""
+    cell = Cell()
+    order: list[str] = []
+    leader, follower = cell.leader, cell.follower
+    assert leader.run is not None
+    send, apply = leader.run.port.send, leader.node.host.apply
+
+    def sending(messages: tuple[Send, ...]) -> None:
+        order.extend("told" for to, message in messages if to == follower.member and type(message) is m.Commit)
+        send(messages)
+
+    def applying(slot: Slot, payload: bytes) -> Applied:
+        order.append("applied")
+        return apply(slot, payload)
+
+    monkeypatch.setattr(leader.run.port, "send", sending)
+    monkeypatch.setattr(leader.node.host, "apply", applying)
+    cell.value(follower, leader.node.host.request_number("diary"), "write", ["a line"])
+    assert order[:2] == ["told", "applied"]
