@@ -43,7 +43,8 @@ class Dial:
         self._endpoint = calling(endpoint)
         host = self._endpoint.host
         if self._endpoint.family == socket.AF_UNIX or isIPAddress(host) or isIPv6Address(host):
-            self._connect(self._endpoint)
+            # Not in this turn: a socket that takes a number just given up would get what happened to the one before.
+            reactor.callLater(0, self._connect, self._endpoint)
         else:
             reactor.resolve(host).addCallbacks(
                 lambda address: self._connect(self._endpoint._replace(host=address)),

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ def test_life_of_a_cell(new_cell: Any, quorate: Any) -> None:
     assert quorate("call", "counters.get", "kept", "--at", again.at).stdout == "6\n"
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Processes that are started heed the hang-up signal, also where it is ignored here, as under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_signals_end_it_however_often_they_come(new_cell: Any) -> None:
     """Ctrl-C twice, SIGTERM, the terminal's hang-up: status 0, no process and no complaint left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
