@@ -365,10 +365,11 @@ class Node:
         if isinstance(message, Forward):
             self._hear_forward(sender, message)
         elif isinstance(message, Renew):
-            if self._renewals is not None and self.core.lease_left(now) > 0:
+            if self._renewals is not None:
+                # Its sender may have seen a session opened in a slot that is not known here to be chosen yet. And whoever
+                # can say what is chosen led after the renewal came.
                 self._renewals.attend(now)
-                lost = self._renewals.hear(message.sessions)
-                self._send(sender.member, Renewed(message.report, lost))
+                self.barrier(partial(self._count_renewals, sender.member, message), now)
         elif isinstance(message, Renewed):
             self._reports.counted(message.report, message.lost)
         elif isinstance(message, Heads):
@@ -376,6 +377,10 @@ class Node:
         elif sender.member == self.core.leader:
             for gap in message.gaps:
                 self._outbox.rewind(gap.machine, gap.sequence)
+
+    def _count_renewals(self, member: int, message: Renew, led: bool) -> None:
+        if led and self._renewals is not None:
+            self._send(member, Renewed(message.report, self._renewals.hear(message.sessions)))
 
     def _hear_forward(self, sender: Sender, message: Forward) -> None:
         if self._intake is not None:

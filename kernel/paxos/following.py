@@ -3,7 +3,8 @@
 Theory of operation. A leader is followed if no higher ballot was promised or followed here. It says how far the log
 is chosen; of a slot up to there, our own vote in that leader's ballot is the chosen value, and anything else must be
 fetched. (That a slot is chosen may be heard from anybody, but only the leader of the vote's own ballot can vouch for
-the vote.)
+the vote.) Where the leader's vote and ours decide, it says that its own is durable, and we need not wait for its word
+that the slot is chosen: it is when our own vote is durable, too.
 
 A member that lags far behind stops voting on slots far ahead of it, so that its votes do not fill its memory. It goes
 on to vote on the next slots after those it knows to be chosen: if its vote is needed, the leader's open slots are
@@ -15,11 +16,12 @@ peers remember that this disk has shown it; but it is not kept.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from .ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
 from .election import Election
-from .messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Refused, Value, Yield
+from .messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Refused, Value, Vouched, Yield
 from .parts import Parts
 from .ready import AcceptedValue, Promised, Send
 
@@ -53,11 +55,14 @@ class Following:
         self.leader: MemberId | None = None
         self._ballot = NO_BALLOT
         self._told = NO_SLOT  # how far the leader of `_ballot` has said the log to be chosen
+        self._vouched = NO_SLOT  # up to where its votes are durable, and a quorum with ours
+        self._writing: deque[tuple[int, Slot]] = deque()  # of votes that may not be durable: record, first slot
 
     def lead(self, ballot: Ballot) -> None:
         """This member leads under `ballot`."""
         self.leader = ballot.member
         self._ballot = ballot
+        self._vouched = NO_SLOT
 
     def _follow(self, sender: MemberId, ballot: Ballot, now: int) -> bool:
         """Whether `ballot`, of which `sender` claims to be the leader, is one to follow; then we do."""
@@ -68,7 +73,7 @@ class Following:
         if ballot > self._ballot or self.leader != sender:
             self._abdicate()
             self._ballot = ballot
-            self._told = NO_SLOT
+            self._told = self._vouched = NO_SLOT
             self.leader = sender
             self._election.follow(ballot, now)
         return True
@@ -90,6 +95,7 @@ class Following:
             return
         acceptor, learner, effects = self._acceptor, self._learner, self._effects
         slot = message.first
+        recorded = effects.recorded
         for value in message.values:
             known = self._known(slot)
             if known is not None and known != value:
@@ -108,6 +114,8 @@ class Following:
                 # a start, votes on slots that are chosen count as what was chosen, and this may be something else.
                 effects.record(Promised(ballot) if known is None else AcceptedValue(ballot, slot, value))
             slot = Slot(slot + 1)
+        if effects.recorded > recorded:
+            self._writing.append((effects.recorded, message.first))
         if acceptor.intact and slot > message.first:
             self._say_accepted(sender, ballot, message.first, Slot(slot - 1))
         self._commit(sender, message.commit, now)
@@ -129,6 +137,30 @@ class Following:
                 return
         after.append(Send(to, Accepted(ballot, first, last)))
 
+    def on_vouched(self, sender: MemberId, message: Vouched, now: int) -> None:
+        """The leader's votes are durable."""
+        if self._follow(sender, message.ballot, now) and message.slot > self._vouched:
+            self._vouched = message.slot
+            self._count(now)
+
+    def persisted(self, upto: int, now: int) -> None:
+        """Records up to `upto` are durable: our own votes count."""
+        writing = self._writing
+        while writing and writing[0][0] <= upto:
+            writing.popleft()
+        self._count(now)
+
+    def _count(self, now: int) -> None:
+        """Learn what the leader's votes and ours decide."""
+        if self._vouched > self._learner.chosen and self._decided() > self._learner.chosen:
+            self.believe(now)
+
+    def _decided(self) -> Slot:
+        """Up to where a vote of ours in the leader's ballot is durable, if there is one, and decides."""
+        if not self._acceptor.intact:
+            return NO_SLOT
+        return min([self._vouched, *[Slot(first - 1) for _, first in self._writing]])
+
     def on_commit(self, sender: MemberId, message: Commit, now: int) -> None:
         """More is chosen."""
         if self._follow(sender, message.ballot, now):
@@ -144,12 +176,13 @@ class Following:
     def believe(self, now: int) -> None:
         """Learn, from our own votes, what was told to be chosen, or was known so before damage tore the log."""
         learner, votes, healed_at = self._learner, self._acceptor.votes, self._acceptor.healed_at
+        sure = max(self._told, self._decided())
         while True:
             slot = Slot(learner.chosen + 1)
             vote = votes.get(slot)
             if vote is None:
                 return
-            vouched = slot <= self._told and vote.ballot == self._ballot
+            vouched = slot <= sure and vote.ballot == self._ballot
             if not (vouched or slot <= healed_at or vote.ballot == DECIDED):
                 return
             learner.learn(slot, vote.value, hearsay=not vouched)

@@ -202,6 +202,8 @@ class Leadership:
         proposer = self._proposer
         if proposer is not None and message.ballot == self.ballot:
             proposer.accepted(sender, message.first, message.last)
+            if self._telling is not None:
+                self._telling.accepted(sender, message.last)
             self._advance(now)
 
     def persisted(self, upto: int, now: int) -> None:
@@ -231,6 +233,7 @@ class Leadership:
         if self._barrier is not None and self._learner.chosen >= self._barrier:
             self._barrier = None
             self.serving = True
+        if self.reads:
             self._grant_reads(now)
         if self._transfer is not None and not proposer.in_flight:
             self._heartbeat_due = now  # the next answer shows whether the successor knows all
@@ -332,13 +335,17 @@ class Leadership:
     # ---------------------------------------------------------------- reads
 
     def read(self, asker: MemberId, context: int, now: int) -> None:
-        """Answer at once under the lease, else after a round of heartbeats, which begins now."""
-        if self.lease_left(now) > 0:
+        """Answer under the lease, else after a round of heartbeats, which begins now; in any case when everything is
+        chosen that somebody may know to be so."""
+        held = self.lease_left(now) > 0
+        vouched = NO_SLOT if self._telling is None else self._telling.vouched
+        if held and vouched <= self._learner.chosen:
             if asker != self._roster.member:
                 self._tell_reader()
             self.reads.answer(asker, context, self._learner.chosen)
-        else:
-            self.reads.wait(asker, context, self.lease.round + 1)
+            return
+        self.reads.wait(asker, context, self.lease.round + 1, vouched)
+        if not held:
             self._heartbeat_due = min(self._heartbeat_due, now)
 
     def _grant_reads(self, now: int) -> None:

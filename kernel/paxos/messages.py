@@ -150,6 +150,14 @@ class Accepted(NamedTuple):
     last: Slot
 
 
+class Vouched(NamedTuple):
+    """The leader's own votes in `ballot` for the slots up to `slot` are durable, and each of them and the receiver's vote
+    are a quorum: the receiver knows such a slot to be chosen when its own vote there, in that ballot, is durable."""
+
+    ballot: Ballot
+    slot: Slot
+
+
 class Commit(NamedTuple):
     """Every slot up to `commit` is chosen. A learner may believe it of a slot only if its own vote there is of this
     ballot, or below what it already knows; otherwise it fetches the value."""
@@ -213,12 +221,12 @@ class ReadGranted(NamedTuple):
 
 
 Message = (
-    Canvass | Canvassed | Prepare | Promise | Refused | Yield | Heartbeat | Beaten | Accept | Accepted | Commit
-    | Fetch | Chosen | Compacted | FetchSnapshot | SnapshotChunk | ReadIndex | ReadGranted
+    Canvass | Canvassed | Prepare | Promise | Refused | Yield | Heartbeat | Beaten | Accept | Accepted
+    | Vouched | Commit | Fetch | Chosen | Compacted | FetchSnapshot | SnapshotChunk | ReadIndex | ReadGranted
 )  # fmt: skip
 
 __all__ = [
     "NOOP", "Accept", "Accepted", "Beaten", "Canvass", "Canvassed", "Chosen", "Commit", "Compacted", "Configuration",
     "Fetch", "FetchSnapshot", "Heartbeat", "Kind", "Message", "Prepare", "Promise", "ReadGranted", "ReadIndex",
-    "Refused", "Sender", "SnapshotChunk", "Value", "Vote", "Yield",
+    "Refused", "Sender", "SnapshotChunk", "Value", "Vote", "Vouched", "Yield",
 ]  # fmt: skip

@@ -3,7 +3,9 @@
 Theory of operation. A read is linearizable if it sees everything that was chosen when it began. The leader's commit
 index is such a bound once the leader serves (it has committed a value of its own ballot), if nobody else leads: that
 is sure while its lease runs, and otherwise when a quorum has answered a round of heartbeats that began after the read
-(Ongaro's thesis, section 6.4). Reads that wait share a round.
+(Ongaro's thesis, section 6.4). Reads that wait share a round. Where followers may know a slot to be chosen before the
+leader does (:mod:`.telling`), it has such slots in flight itself: a read waits until those that were when it began are
+chosen.
 
 A follower gathers its reads into questions to the leader, one for all reads of a turn, and answers them when it has
 applied as far as the leader says. A question's number contains the run of the process that asks, so that an answer
@@ -21,6 +23,11 @@ from .messages import ReadGranted, ReadIndex
 from .ready import ReadResult
 
 
+class _Owed(NamedTuple):
+    round: int
+    slot: Slot
+
+
 class OwedReads:
     """The leader's side: reads, its own and others', that wait for a round of heartbeats."""
 
@@ -29,21 +36,23 @@ class OwedReads:
     def __init__(self, member: MemberId, effects: Effects) -> None:
         self._member = member
         self._effects = effects
-        self._waiting: dict[tuple[MemberId, int], int] = {}  # (asker, context) -> round, which never falls
+        self._waiting: dict[tuple[MemberId, int], _Owed] = {}  # by asker and context
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def wait(self, asker: MemberId, context: int, round_: int) -> None:
-        """Let a read wait for `round_`, which has not begun; a repeated question waits for the first one's."""
-        self._waiting.setdefault((asker, context), round_)
+    def wait(self, asker: MemberId, context: int, round_: int, slot: Slot) -> None:
+        """Let a read wait until `slot` is chosen, and for `round_`, which has not begun. Neither is ever lower than that
+        of a read before. A repeated question waits for what the first one does."""
+        self._waiting.setdefault((asker, context), _Owed(round_, slot))
 
     def grant(self, chosen: Slot, lease: Lease, held: bool) -> None:
-        """Answer those whose round a quorum answered, and all if the lease is `held`."""
+        """Answer those whose slot is chosen and whose round a quorum answered; any round if the lease is `held`."""
         waiting = self._waiting
         while waiting:
             question = next(iter(waiting))
-            if not held and not lease.confirmed(waiting[question]):
+            owed = waiting[question]
+            if owed.slot > chosen or not (held or lease.confirmed(owed.round)):
                 return
             del waiting[question]
             self.answer(*question, chosen)

@@ -116,6 +116,7 @@ class Replica:
             m.Beaten: self._on_beaten,
             m.Accept: self._following.on_accept,
             m.Accepted: self._on_accepted,
+            m.Vouched: self._following.on_vouched,
             m.Commit: self._following.on_commit,
             m.Fetch: catchup.on_fetch,
             m.Chosen: self._on_chosen,
@@ -217,6 +218,7 @@ class Replica:
     def persisted(self, upto: int, now: int) -> None:
         """Every record up to number `upto` is durable. Only now does this member's own vote count."""
         self._election.persisted(upto, now)
+        self._following.persisted(upto, now)
         if self._leadership is not None:
             self._leadership.persisted(upto, now)
 

@@ -10,6 +10,12 @@ from somebody who does not answer as usual: then everybody is told at once for a
 What was not told to a member is not said to it to be chosen either, or it would fetch it.
 
 Until somebody names those who are in a hurry, everybody is.
+
+*Vouching.* With three voters the leader's vote and one other are a quorum. So that whoever waits need not wait for two
+more messages, its vote to the leader and the leader's word that the slot is chosen, the leader says when its own vote
+is durable (:class:`~.messages.Vouched`), and the other counts by itself. Then a value may be chosen, known to be so and
+acknowledged elsewhere before the leader knows it: `vouched` is the highest such slot, for which the leader's reads
+wait. A change of membership is never vouched for: the leader is the first to act on it.
 """
 
 from __future__ import annotations
@@ -20,10 +26,11 @@ from typing import Final
 from .ballot import NO_SLOT, Ballot, MemberId, Slot
 from .effects import Effects
 from .learner import Learner
-from .messages import Accept, Commit, Kind, Value
+from .messages import Accept, Commit, Kind, Value, Vouched
 from .options import NEVER
 from .proposer import value_parts
 from .quorum import Phase, is_quorum
+from .ready import Send
 from .roster import Roster
 
 LATER: Final = 2_000
@@ -40,12 +47,14 @@ _CAUTION_MAX: Final = 1_000_000
 
 class Telling:
     """One leader's side of phase 2 towards the others, under `ballot`, from slot `first` on. `limit`: bytes in one
-    message. `due`: when it is time to :meth:`tell_all`."""
+    message. `due`: when it is time to :meth:`tell_all`. `vouched`: up to where slots may be known elsewhere to be chosen
+    before they are here."""
 
     def __init__(
         self, ballot: Ballot, first: Slot, limit: int, roster: Roster, learner: Learner, effects: Effects
     ) -> None:
         self.due = NEVER
+        self.vouched = NO_SLOT
         self._ballot = ballot
         self._limit = limit
         self._roster = roster
@@ -63,6 +72,8 @@ class Telling:
         self._chosen = dict.fromkeys(roster.others, learner.chosen)  # how far a member was told that slots are chosen
         self._since = 0
         self._wide = False  # a value that everybody must have at once is among those kept
+        self._vouched: dict[MemberId, Slot] = {}  # for those who may count by themselves, up to where
+        self._sure = NO_SLOT  # up to where anything may be vouched for
         self.adopted()
 
     def hurry(self, members: frozenset[MemberId]) -> None:
@@ -82,7 +93,10 @@ class Telling:
         roster, hurried = self._roster, self._hurried
         if hurried is None:
             self._quick = roster.others
+            self._vouched = {}
             return
+        pairs = [m for m in roster.others if m in hurried and is_quorum(Phase.ACCEPT, {roster.member, m}, roster.voters)]
+        self._vouched = {m: self._vouched.get(m, NO_SLOT) for m in pairs if m in roster.voters}
         quick = {roster.member, *hurried}
         for other in roster.others:
             if is_quorum(Phase.ACCEPT, quick, roster.voters):
@@ -100,7 +114,9 @@ class Telling:
         self._bytes += len(value.payload)
         self._next = Slot(self._next + 1)
         self._since = now
-        if value.kind is not Kind.COMMANDS:
+        if value.kind is Kind.COMMANDS:
+            self._sure = slot
+        else:
             self._wide = True
 
     def chosen(self, now: int) -> None:
@@ -114,6 +130,7 @@ class Telling:
         if self._wide or self._bytes > _BYTES or len(self._kept) > _SLOTS or self._since < self._cautious:
             quick = others
         self._tell(quick)
+        self._vouch()
         chosen, hurried = self._learner.chosen, self._hurried
         self._commit(others if hurried is None else hurried)
         if self._kept or any([known < chosen for known in self._chosen.values()]):
@@ -121,6 +138,22 @@ class Telling:
                 self.due = self._since + LATER
         else:
             self.due = NEVER
+
+    def _vouch(self) -> None:
+        """Our votes for what was proposed are durable when this leaves."""
+        slot = self._sure
+        if slot <= self.vouched or slot + 1 != self._next:
+            return
+        message = Vouched(self._ballot, slot)
+        for member in self._vouched:
+            self._effects.after.append(Send(member, message))
+            self._vouched[member] = self.vouched = slot
+
+    def accepted(self, member: MemberId, last: Slot) -> None:
+        """`member` has durable votes up to `last`: what was vouched for it knows to be chosen."""
+        upto = min(last, self._vouched.get(member, NO_SLOT))
+        if upto > self._chosen.get(member, NO_SLOT):
+            self._chosen[member] = upto
 
     def tell_values(self) -> None:
         """Tell everybody what is proposed."""

@@ -32,7 +32,7 @@ from ..machine import Origin, Plain, SessionId
 from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import Ballot, MemberId, Slot
-from ..paxos.messages import Accepted, Beaten, Heartbeat, Sender
+from ..paxos.messages import Accepted, Beaten, Heartbeat, Sender, Vouched
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Send
 from ..paxos.replica import NEVER, Replica, Status
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 
 _FOUND_PAUSE: Final = 0.1
 _NOW: Final = (Heartbeat, Beaten)
+_QUIET: Final = (Accepted, Vouched)
+"""Messages that often stir nothing, and then need no turn."""
 _RUN_BYTES: Final = 8
 
 
@@ -294,7 +296,7 @@ class LiveReplica:
         self.node.receive(sender, message, self.clocks.monotonic())
         if isinstance(message, _NOW):
             self._turn()
-        elif type(message) is not Accepted or self.core.stirred:
+        elif type(message) not in _QUIET or self.core.stirred:
             self.turns.request()
 
     def disk(self, member: int) -> bytes | None:

@@ -22,7 +22,7 @@ from ..machine import Origin
 from ..node import Node
 from ..node_messages import AnyMessage
 from ..paxos.ballot import MemberId
-from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Promise, Sender
+from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Promise, Sender, Vouched
 from ..paxos.options import NEVER
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Send
@@ -50,7 +50,7 @@ EPOCH_MS: Final = 1_700_000_000_000
 
 TURN: Final = 80
 """Microseconds between the arrival of something and the end of the turn that takes it in."""
-QUIET: Final = (Accepted, Beaten, Commit, Heartbeat)
+QUIET: Final = (Accepted, Beaten, Commit, Heartbeat, Vouched)
 """Messages for the core that need no turn if they stir nothing."""
 VOTES: Final = (Accepted, Promise)
 """Messages that say what is on the sender's disk."""
