@@ -33,7 +33,7 @@ from .paxos.configuration import decode_change, reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
 from .paxos.options import NEVER, SLOT_COST
 from .paxos.quorum import Configuration, InvalidChange, Role
-from .paxos.ready import NOTHING, Committed, Ready, Send
+from .paxos.ready import NOTHING, Committed, Ready, Send, joined
 from .paxos.replica import NotLeader, Replica
 from .renewals import Overdue, Renewals
 from .reports import PATIENCE, Reports
@@ -68,8 +68,8 @@ class NodeObserver(Protocol):
     def serving(self, serving: bool) -> None:
         """A leader is known (or no longer)."""
 
-    def send(self, messages: tuple[Send, ...]) -> None:
-        """Send these now; others follow when the turn is closed."""
+    def carry_out(self, ready: Ready) -> None:
+        """Carry this out now; more follows when the turn is closed."""
 
     def disowned(self, disk: bytes) -> None:
         """The cell knows this member with that disk, not with ours: it must not vote any more."""
@@ -83,17 +83,6 @@ _LOOK: Final = 20_000
 def epoch_of(ballot: Ballot) -> int:
     """The number of a leadership, for ``Commit.epoch``: grows with the ballot."""
     return ballot.round << 16 | ballot.member
-
-
-def _joined(one: Ready, two: Ready) -> Ready:
-    return Ready(
-        messages=one.messages + two.messages,
-        records=one.records + two.records,
-        upto=max(one.upto, two.upto),
-        after=one.after + two.after,
-        snapshot_requests=one.snapshot_requests + two.snapshot_requests,
-        snapshot_chunks=one.snapshot_chunks + two.snapshot_chunks,
-    )
 
 
 def _left(ready: Ready, more: Iterable[Send] = ()) -> Ready:
@@ -145,6 +134,7 @@ class Node:
         self._early: list[bytes] = []
         self._company: Company | None = None
         self._haste = Haste()
+        self._waiting = 0  # bytes that could be proposed when the newest slot was chosen
         self._waits = NEVER  # until when the next batch waits for company
         self._out: list[Send] = []
         self._reports = Reports(now)
@@ -176,7 +166,10 @@ class Node:
         if type(message) in _NODE_MESSAGES:
             self._hear(sender, message, now)  # type: ignore[arg-type]
         else:
+            chosen = self.core.chosen
             self.core.receive(sender, message, now)  # type: ignore[arg-type]
+            if self._intake is not None and self.core.chosen > chosen:
+                self._count_waiting(self._intake)
 
     def touch(self, session: int) -> None:
         """A session's client was heard on this replica."""
@@ -194,7 +187,10 @@ class Node:
 
     def persisted(self, upto: int, now: int) -> None:
         """See Ready: records up to `upto` are durable."""
+        chosen = self.core.chosen
         self.core.persisted(upto, now)
+        if self._intake is not None and self.core.chosen > chosen:
+            self._count_waiting(self._intake)
 
     def snapshotted(self, slot: Slot, size: int) -> None:
         """A snapshot taken of this host at `slot` is durable and verified."""
@@ -253,10 +249,8 @@ class Node:
             if not core.stirred or (ready := core.ready()) is NOTHING:
                 break
             if ready.committed:
-                self._observer.send(ready.messages)  # others need not wait for our machines, too
-                self._apply(ready.committed, now)
-                ready = ready._replace(messages=(), committed=())
-            gathered = ready if gathered is None else _joined(gathered, ready)
+                ready = self._apply_all(ready, now)
+            gathered = ready if gathered is None else joined(gathered, ready)
             for context, index in ready.reads:
                 self._barriers.granted(context, index, self.host.slot)
             self._follow(now)
@@ -267,6 +261,20 @@ class Node:
         gathered = gathered or NOTHING
         out, self._out = self._out, []
         return _left(gathered, out) if out or gathered.reads else gathered
+
+    def _apply_all(self, ready: Ready, now: int) -> Ready:
+        """Apply what is committed; returns what is left. The others need not wait for our machines, too; nor need the
+        disk, if nobody here waits for them."""
+        committed = ready.committed
+        if self._outbox.bytes:
+            self._observer.carry_out(Ready(messages=ready.messages))
+            self._apply(committed, now)
+            if self._outbox.bytes:
+                self.core.speak()  # not all is answered: the leader may wait for our votes
+            return ready._replace(messages=(), committed=())
+        self._observer.carry_out(_left(ready))
+        self._apply(committed, now)
+        return Ready(reads=ready.reads) if ready.reads else NOTHING
 
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""
@@ -366,8 +374,8 @@ class Node:
             self._hear_forward(sender, message)
         elif isinstance(message, Renew):
             if self._renewals is not None:
-                # Its sender may have seen a session opened in a slot that is not known here to be chosen yet. And whoever
-                # can say what is chosen led after the renewal came.
+                # Its sender may have seen a session opened in a slot that is not known here to be chosen yet.
+                # And whoever can say what is chosen led after the renewal came.
                 self._renewals.attend(now)
                 self.barrier(partial(self._count_renewals, sender.member, message), now)
         elif isinstance(message, Renewed):
@@ -402,6 +410,12 @@ class Node:
             self._send(sender.member, Gaps(tuple(missing)))
 
     # ---------------------------------------------------------------- commands on their way
+
+    def _count_waiting(self, intake: Intake) -> None:
+        """A slot is chosen. Who asks from now on may have been answered by it elsewhere already."""
+        if self._outbox.bytes:
+            self._intake_own()
+        self._waiting = intake.bytes
 
     def _intake_own(self) -> None:
         """The leader's own chunks enter the log the way everybody's do."""
@@ -447,6 +461,7 @@ class Node:
             pieces.append(chunk)
             size += len(chunk)
         if pieces:
+            self.core.speak()
             self._send(leader, Forward(b"".join(pieces)))
 
     def _send(self, to: int, message: NodeMessage) -> None:
@@ -468,7 +483,7 @@ class Node:
                 if applied.answers:
                     self._progress = now
                 if self._company is not None and self._intake is not None:
-                    self._company.chosen(len(value.payload), self._intake.bytes, now)
+                    self._company.chosen(len(value.payload), min(self._waiting, self._intake.bytes), now)
                 if self._renewals is not None:
                     self._watch_sessions(applied)
                     if applied.changed:

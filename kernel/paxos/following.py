@@ -18,12 +18,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from .ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
 from .election import Election
 from .messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Refused, Value, Vouched, Yield
+from .options import NEVER
 from .parts import Parts
 from .ready import AcceptedValue, Promised, Send
+
+OWED: Final = 1_000
+"""Microseconds after which the leader is told of votes that it need not hear of at once, if nothing else is said to
+it."""
+
+
+def _follows(before: Accepted, said: Accepted) -> bool:
+    return before.ballot == said.ballot and before.last + 1 == said.first
 
 
 class Following:
@@ -57,12 +67,22 @@ class Following:
         self._told = NO_SLOT  # how far the leader of `_ballot` has said the log to be chosen
         self._vouched = NO_SLOT  # up to where its votes are durable, and a quorum with ours
         self._writing: deque[tuple[int, Slot]] = deque()  # of votes that may not be durable: record, first slot
+        self._alone = False  # nobody waits for what is chosen but clients here
+        self._owed: Accepted | None = None
+        self.due = NEVER
 
     def lead(self, ballot: Ballot) -> None:
         """This member leads under `ballot`."""
         self.leader = ballot.member
         self._ballot = ballot
-        self._vouched = NO_SLOT
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        """What another leader said, and was not told, matters no more."""
+        self._told = self._vouched = NO_SLOT
+        self._alone = False
+        self._owed = None
+        self.due = NEVER
 
     def _follow(self, sender: MemberId, ballot: Ballot, now: int) -> bool:
         """Whether `ballot`, of which `sender` claims to be the leader, is one to follow; then we do."""
@@ -73,7 +93,7 @@ class Following:
         if ballot > self._ballot or self.leader != sender:
             self._abdicate()
             self._ballot = ballot
-            self._told = self._vouched = NO_SLOT
+            self._start_anew()
             self.leader = sender
             self._election.follow(ballot, now)
         return True
@@ -117,7 +137,10 @@ class Following:
         if effects.recorded > recorded:
             self._writing.append((effects.recorded, message.first))
         if acceptor.intact and slot > message.first:
-            self._say_accepted(sender, ballot, message.first, Slot(slot - 1))
+            if self._alone and effects.recorded > recorded:
+                self._owe(Accepted(ballot, message.first, Slot(slot - 1)), now)
+            else:
+                self._say_accepted(Accepted(ballot, message.first, Slot(slot - 1)))
         self._commit(sender, message.commit, now)
 
     def _known(self, slot: Slot) -> Value | None:
@@ -127,20 +150,49 @@ class Following:
         vote = self._acceptor.votes.get(slot)
         return vote.value if vote is not None and vote.ballot == DECIDED else None
 
-    def _say_accepted(self, to: MemberId, ballot: Ballot, first: Slot, last: Slot) -> None:
+    def _say_accepted(self, said: Accepted) -> None:
         """Votes that become durable together are reported together."""
         after = self._effects.after
+        to = said.ballot.member
         if after:
             receiver, before = after[-1]
-            if receiver == to and type(before) is Accepted and before.ballot == ballot and before.last + 1 == first:
-                after[-1] = Send(to, Accepted(ballot, before.first, last))
-                return
-        after.append(Send(to, Accepted(ballot, first, last)))
+            if receiver == to and type(before) is Accepted and _follows(before, said):
+                said = before._replace(last=said.last)
+                after.pop()
+        after.append(Send(to, said))
+
+    def _owe(self, said: Accepted, now: int) -> None:
+        """The leader need not be told at once."""
+        owed = self._owed
+        if owed is None:
+            self.due = now + OWED
+        elif _follows(owed, said):
+            said = owed._replace(last=said.last)
+        else:
+            self._say_accepted(owed)
+        self._owed = said
+
+    def speak(self) -> None:
+        """Tell the leader what it was not told yet."""
+        owed, self._owed = self._owed, None
+        self.due = NEVER
+        if owed is None:
+            return
+        if self._writing:
+            self._say_accepted(owed)
+        else:
+            self._effects.send(owed.ballot.member, owed)
+
+    def tick(self, now: int) -> None:
+        """Speak when it is time."""
+        if now >= self.due:
+            self.speak()
 
     def on_vouched(self, sender: MemberId, message: Vouched, now: int) -> None:
         """The leader's votes are durable."""
         if self._follow(sender, message.ballot, now) and message.slot > self._vouched:
             self._vouched = message.slot
+            self._alone = message.alone
             self._count(now)
 
     def persisted(self, upto: int, now: int) -> None:

@@ -294,7 +294,7 @@ class Leadership:
         proposer = self._proposer
         assert proposer is not None
         first = next(iter(proposer.in_flight.values()), None)
-        if first is not None and now >= first.sent + LATER:
+        if first is not None and now >= first.sent + LATER // 2:
             telling.slow(now)
         telling.tell_all()
 

@@ -151,11 +151,13 @@ class Accepted(NamedTuple):
 
 
 class Vouched(NamedTuple):
-    """The leader's own votes in `ballot` for the slots up to `slot` are durable, and each of them and the receiver's vote
-    are a quorum: the receiver knows such a slot to be chosen when its own vote there, in that ballot, is durable."""
+    """The leader's own votes in `ballot` for the slots up to `slot` are durable, and each is a quorum together with the
+    receiver's: such a slot is chosen when the receiver's own vote there, in that ballot, is durable. `alone`: nobody
+    waits for what is chosen but clients of the receiver, so that its answer may wait for its next words."""
 
     ballot: Ballot
     slot: Slot
+    alone: bool
 
 
 class Commit(NamedTuple):

@@ -42,8 +42,8 @@ class OwedReads:
         return bool(self._waiting)
 
     def wait(self, asker: MemberId, context: int, round_: int, slot: Slot) -> None:
-        """Let a read wait until `slot` is chosen, and for `round_`, which has not begun. Neither is ever lower than that
-        of a read before. A repeated question waits for what the first one does."""
+        """Let a read wait until `slot` is chosen, and for `round_`, which has not begun. Neither is ever lower than the
+        last read's. A repeated question waits for what the first one does."""
         self._waiting.setdefault((asker, context), _Owed(round_, slot))
 
     def grant(self, chosen: Slot, lease: Lease, held: bool) -> None:

@@ -95,6 +95,18 @@ NOTHING: Final = Ready()
 """The one empty Ready: ``is NOTHING`` tells that there is nothing to do."""
 
 
+def joined(one: Ready, two: Ready) -> Ready:
+    """First what `one` says and then what `two` says. What is committed and read is left out."""
+    return Ready(
+        messages=one.messages + two.messages,
+        records=one.records + two.records,
+        upto=max(one.upto, two.upto),
+        after=one.after + two.after,
+        snapshot_requests=one.snapshot_requests + two.snapshot_requests,
+        snapshot_chunks=one.snapshot_chunks + two.snapshot_chunks,
+    )
+
+
 class DurableState(NamedTuple):
     """What a member finds on its disk when it starts; the empty value is a disk that never voted.
 

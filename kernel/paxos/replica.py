@@ -157,6 +157,7 @@ class Replica:
             self._leadership.tick(now)
         elif now >= self._election.due:
             self._election.campaign(now)
+        self._following.tick(now)
         self._catchup.tick(now)
         if self._asked.questions:
             self._asked.tick(self.leader, now)
@@ -164,6 +165,8 @@ class Replica:
     def next_tick(self) -> int:
         """The time at which :meth:`tick` has something to do if nothing arrives."""
         due = self._election.due if self._leadership is None else self._leadership.due()
+        if self._following.due < due:
+            due = self._following.due
         other = self._catchup.due
         if other is not None and other < due:
             due = other
@@ -188,6 +191,10 @@ class Replica:
         it is called, and under a new leadership again, everybody is told at once."""
         if self._leadership is not None:
             self._leadership.hurry(members)
+
+    def speak(self) -> None:
+        """Something is about to be said to the leader, or waits for it: say with it what it was not told at once."""
+        self._following.speak()
 
     def reconfigure(self, change: Change, now: int) -> Slot:
         """Propose a membership change. Raises NotLeader, InvalidChange (does not fit, another is open, or the learner

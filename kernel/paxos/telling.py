@@ -33,11 +33,11 @@ from .quorum import Phase, is_quorum
 from .ready import Send
 from .roster import Roster
 
-LATER: Final = 2_000
+LATER: Final = 10_000
 """Microseconds after which the others are told."""
 
-_BYTES: Final = 4096
-_SLOTS: Final = 16
+_BYTES: Final = 8192
+_SLOTS: Final = 32
 """More than that is kept back for nobody."""
 
 _CAUTION: Final = 20_000
@@ -47,8 +47,8 @@ _CAUTION_MAX: Final = 1_000_000
 
 class Telling:
     """One leader's side of phase 2 towards the others, under `ballot`, from slot `first` on. `limit`: bytes in one
-    message. `due`: when it is time to :meth:`tell_all`. `vouched`: up to where slots may be known elsewhere to be chosen
-    before they are here."""
+    message. `due`: when it is time to :meth:`tell_all`. `vouched`: up to where slots may be known elsewhere to be
+    chosen before they are here."""
 
     def __init__(
         self, ballot: Ballot, first: Slot, limit: int, roster: Roster, learner: Learner, effects: Effects
@@ -73,6 +73,7 @@ class Telling:
         self._since = 0
         self._wide = False  # a value that everybody must have at once is among those kept
         self._vouched: dict[MemberId, Slot] = {}  # for those who may count by themselves, up to where
+        self._alone = False  # nobody waits but with one of the others
         self._sure = NO_SLOT  # up to where anything may be vouched for
         self.adopted()
 
@@ -95,8 +96,13 @@ class Telling:
             self._quick = roster.others
             self._vouched = {}
             return
-        pairs = [m for m in roster.others if m in hurried and is_quorum(Phase.ACCEPT, {roster.member, m}, roster.voters)]
-        self._vouched = {m: self._vouched.get(m, NO_SLOT) for m in pairs if m in roster.voters}
+        own, voters = roster.member, roster.voters
+        self._vouched = {
+            member: self._vouched.get(member, NO_SLOT)
+            for member in roster.others
+            if member in hurried and member in voters and is_quorum(Phase.ACCEPT, (own, member), voters)
+        }
+        self._alone = len(hurried) == 1
         quick = {roster.member, *hurried}
         for other in roster.others:
             if is_quorum(Phase.ACCEPT, quick, roster.voters):
@@ -144,7 +150,7 @@ class Telling:
         slot = self._sure
         if slot <= self.vouched or slot + 1 != self._next:
             return
-        message = Vouched(self._ballot, slot)
+        message = Vouched(self._ballot, slot, self._alone)
         for member in self._vouched:
             self._effects.after.append(Send(member, message))
             self._vouched[member] = self.vouched = slot

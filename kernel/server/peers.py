@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -34,6 +34,7 @@ from twisted.logger import Logger
 from ..node_messages import AnyMessage
 from ..paxos.messages import Accepted, Beaten, Heartbeat, Promise, Sender
 from ..paxos.quorum import Configuration
+from ..paxos.ready import Send
 from ..wire.codec import Splitter, decode, encode
 from ..wire.formats import (
     PEER_VERSION,
@@ -146,18 +147,34 @@ class Peers:
             if member not in self._links:
                 self._links[member] = Link(self, member, endpoint)
 
-    def send(self, to: int, message: AnyMessage, pieces: Sequence[bytes] = ()) -> Sequence[bytes]:
-        """Send to one member; pass the returned `pieces` on when the same message goes to another."""
+    def send_all(self, messages: Iterable[Send]) -> None:
+        """Send; what is said to one member in a row leaves together."""
+        row: list[bytes] = []
+        receiver = 0
+        last: AnyMessage | None = None
+        pieces: Sequence[bytes] = ()
+        for to, message in messages:
+            if message is not last:
+                last, pieces = message, encode(message)
+            if isinstance(message, URGENT):
+                self._send(to, pieces, urgent=True)
+                continue
+            if row and to != receiver:
+                self._send(receiver, row)
+                row = []
+            receiver = to
+            row += pieces
+        if row:
+            self._send(receiver, row)
+
+    def _send(self, to: int, pieces: Sequence[bytes], urgent: bool = False) -> None:
         link = self._links.get(to)
         if link is None:
             guest = self._calls.get(to)
             if guest is not None and not guest.pending:
-                pieces = pieces or encode(message)
                 guest.send_all(pieces)
         elif link.up:
-            pieces = pieces or encode(message)
-            link.send(pieces, isinstance(message, URGENT))
-        return pieces
+            link.send(pieces, urgent)
 
     def connected(self) -> list[int]:
         """The members that hear this one."""

@@ -354,7 +354,7 @@ class LiveReplica:
         if not self._running:  # somebody who was told of an answer stopped us
             return
         if ready is not NOTHING:
-            self._carry_out(ready)
+            self.carry_out(ready)
         if self.core.configuration is not self._configuration:
             self._reconfigured(self.core.configuration)
         self._notice()
@@ -384,7 +384,7 @@ class LiveReplica:
         if self.core.status is Status.RETIRED:
             self._log.warn("this member may not vote: it was removed from the cell")
 
-    def _carry_out(self, ready: Ready) -> None:
+    def carry_out(self, ready: Ready) -> None:
         """See :class:`..paxos.ready.Ready` for the order of duties."""
         if ready.records or ready.after:
             number = self.journal.append(ready.records) if ready.records else self.journal.last
@@ -401,15 +401,10 @@ class LiveReplica:
             self.snapshotting.arrived(piece)
 
     def send(self, messages: Iterable[Send]) -> None:
-        last: object = None
-        pieces: Sequence[bytes] = ()
-        for to, message in messages:
-            if message is not last:
-                last, pieces = message, ()
-            pieces = self.peers.send(to, message, pieces)
+        self.peers.send_all(messages)
 
     def _arm(self, now: int) -> None:
-        """Have the next turn come in time. A timer that comes too early is left: it does no harm."""
+        """Have the next turn come in time. A timer that comes too early is left."""
         due = self.node.next_tick()
         timer = self._timer
         if timer is not None and timer.active():
@@ -417,7 +412,14 @@ class LiveReplica:
                 return
             timer.cancel()
         self._timer_due = due
-        self._timer = self.reactor.callLater(max(0, due - now) / 1_000_000, self._turn) if due < NEVER else None
+        self._timer = self.reactor.callLater(max(0, due - now) / 1_000_000, self._timed) if due < NEVER else None
+
+    def _timed(self) -> None:
+        now = self.clocks.monotonic()
+        if now < self.node.next_tick():
+            self._arm(now)
+        else:
+            self._turn()
 
     def _give_up(self, reason: str) -> None:
         """The log cannot be applied here: this process must end."""

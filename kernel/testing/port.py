@@ -19,7 +19,7 @@ from ..host import MachineHost, MachineMissing
 from ..machine import Refusal, SessionId
 from ..node import Node
 from ..paxos.quorum import Configuration
-from ..paxos.ready import Send
+from ..paxos.ready import NOTHING, Ready, joined
 from ..system import SESSIONS
 from ..system.membership import NOBODY
 from ..wire import native, plain
@@ -75,7 +75,7 @@ class Port:
         self._closing: list[Door] = []
         self._told = NOBODY  # the configuration that clients were told
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}  # by keepalives alone: up to which event, which reply
-        self.leaving: tuple[Send, ...] = ()
+        self.leaving = NOTHING
         """Messages of the turn that is not closed yet."""
         self.beside: dict[str, Beside] = {}
         """Where clients of other protocols come in, by the scheme under which they dial."""
@@ -396,10 +396,10 @@ class Port:
         for place in self.beside.values():
             place.serving()
 
-    def send(self, messages: tuple[Send, ...]) -> None:
+    def carry_out(self, ready: Ready) -> None:
         """Before anything else of this turn. That the process may end before it has applied what it tells of as chosen
         shows to nobody, so the end of the turn is early enough."""
-        self.leaving += messages
+        self.leaving = joined(self.leaving, ready)
 
     def disowned(self, disk: bytes) -> None:
         """The cell knows this member with another disk: the process ends, for good, when its turn is over."""

@@ -25,7 +25,7 @@ from ..paxos.ballot import MemberId
 from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Promise, Sender, Vouched
 from ..paxos.options import NEVER
 from ..paxos.quorum import Configuration
-from ..paxos.ready import NOTHING, Ready, Send
+from ..paxos.ready import NOTHING, Ready, Send, joined
 from ..server.replica import greeting_of
 from ..storage.errors import JournalFailed, JournalFull, StorageError
 from ..storage.memory import Crash, MemoryFileSystem
@@ -341,9 +341,9 @@ class Process:
         now = self.clock.read(true)
         ready = node.turn(now, EPOCH_MS + true // 1000)
         port = run.port
-        if port.leaving:
-            ready = ready._replace(messages=port.leaving + ready.messages)
-            port.leaving = ()
+        if port.leaving is not NOTHING:
+            ready = joined(port.leaving, ready)
+            port.leaving = NOTHING
         if ready is not NOTHING:
             self._carry_out(run, ready)
         if self.run is run:

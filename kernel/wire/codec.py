@@ -43,6 +43,8 @@ _ACCEPTED: Final = struct.Struct(">IBQIQQ")
 _ACCEPTED_BODY: Final = struct.Struct(">xQIQQ")
 _COMMIT: Final = struct.Struct(">IBQIQ")
 _COMMIT_BODY: Final = struct.Struct(">xQIQ")
+_VOUCHED: Final = struct.Struct(">IBQIQB")
+_VOUCHED_BODY: Final = struct.Struct(">xQIQB")
 _HEARTBEAT: Final = struct.Struct(">IBQIQQQQ")
 _HEARTBEAT_BODY: Final = struct.Struct(">xQIQQQQ")
 _BEATEN: Final = struct.Struct(">IBQIQQQ")
@@ -128,21 +130,28 @@ def _decode_accepted(body: bytes) -> Accepted:
     return Accepted(Ballot(round_, member), first, last)
 
 
-def _slot_encoder(number: int) -> Callable[[Commit | Vouched], list[bytes]]:
-    def encode_slot(frame: Commit | Vouched) -> list[bytes]:
-        (round_, member), slot = frame
-        return [_COMMIT.pack(21, number, round_, member, slot)]
-
-    return encode_slot
+def _encode_commit(frame: Commit) -> list[bytes]:
+    (round_, member), commit = frame
+    return [_COMMIT.pack(21, 34, round_, member, commit)]
 
 
-def _slot_decoder(made: type[Commit] | type[Vouched]) -> Callable[[bytes], Commit | Vouched]:
-    def decode_slot(body: bytes) -> Commit | Vouched:
-        _exactly(body, 21, made.__name__)
-        round_, member, slot = _COMMIT_BODY.unpack(body)
-        return made(Ballot(round_, member), slot)
+def _decode_commit(body: bytes) -> Commit:
+    _exactly(body, 21, "Commit")
+    round_, member, commit = _COMMIT_BODY.unpack(body)
+    return Commit(Ballot(round_, member), commit)
 
-    return decode_slot
+
+def _encode_vouched(frame: Vouched) -> list[bytes]:
+    (round_, member), slot, alone = frame
+    return [_VOUCHED.pack(22, 40, round_, member, slot, alone)]
+
+
+def _decode_vouched(body: bytes) -> Vouched:
+    _exactly(body, 22, "Vouched")
+    round_, member, slot, alone = _VOUCHED_BODY.unpack(body)
+    if alone > 1:
+        raise Malformed(f"Vouched: {alone} for true or false")
+    return Vouched(Ballot(round_, member), slot, alone == 1)
 
 
 def _encode_heartbeat(frame: Heartbeat) -> list[bytes]:
@@ -229,8 +238,8 @@ _ENCODERS: Final[dict[type[Any], Callable[[Any], list[bytes]]]] = {
     **dict.fromkeys(NUMBERS, _by_form),
     Accept: _encode_accept,
     Accepted: _encode_accepted,
-    Commit: _slot_encoder(34),
-    Vouched: _slot_encoder(40),
+    Commit: _encode_commit,
+    Vouched: _encode_vouched,
     Chosen: _encode_chosen,
     Heartbeat: _encode_heartbeat,
     Beaten: _encode_beaten,
@@ -247,10 +256,10 @@ _DECODERS: Final[dict[int, Callable[[bytes], Frame]]] = {
     23: _decode_beaten,
     32: _decode_accept,
     33: _decode_accepted,
-    34: _slot_decoder(Commit),
+    34: _decode_commit,
     36: _decode_chosen,
     39: _decode_chunk,
-    40: _slot_decoder(Vouched),
+    40: _decode_vouched,
     48: _decode_read_index,
     49: _decode_read_granted,
     64: _decode_forward,

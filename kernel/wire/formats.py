@@ -265,7 +265,7 @@ FORMS: Final[dict[int, tuple[type[Any], Construct[Any, Any]]]] = {
     37: (Compacted, Struct("slot" / _SLOT, "size" / Int64ub)),
     38: (FetchSnapshot, Struct("slot" / _SLOT, "offset" / Int64ub)),
     39: (SnapshotChunk, Struct("slot" / _SLOT, "offset" / Int64ub, "size" / Int64ub, "chunk" / _REST)),
-    40: (Vouched, Struct("ballot" / _BALLOT, "slot" / _SLOT)),
+    40: (Vouched, Struct("ballot" / _BALLOT, "slot" / _SLOT, "alone" / _TRUTH)),
     # reads
     48: (ReadIndex, Struct("context" / Int64ub)),
     49: (ReadGranted, Struct("context" / Int64ub, "slot" / _SLOT)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
-from quorate.kernel.paxos.messages import Accepted, Message, Promise
+from quorate.kernel.paxos.messages import Accepted, Message, Promise, Vouched
 from quorate.kernel.paxos.quorum import Configuration
 from quorate.kernel.paxos.ready import AcceptedValue, DurableState, Promised, Record
 
@@ -66,6 +66,9 @@ class Disk:
             return self.promised >= message.ballot and all(
                 self.shown.get(Slot(slot), NO_BALLOT) >= message.ballot for slot in slots
             )
+        if isinstance(message, Vouched):
+            open_slots = range(max(self.noted, self.snapshot) + 1, message.slot + 1)
+            return all(self.shown.get(Slot(slot), NO_BALLOT) >= message.ballot for slot in open_slots)
         return True
 
     # ---------------------------------------------------------------- harm

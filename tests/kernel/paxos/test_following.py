@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
-from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Fetch, Heartbeat, Kind, Value
+from quorate.kernel.paxos.following import OWED
+from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Fetch, Heartbeat, Kind, Value, Vouched
 from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from stage import Stage
 
@@ -224,3 +225,141 @@ def test_a_new_leader_is_followed_and_the_old_one_told() -> None:
     stage.settle()
     assert stage.core(2).leader == 3
     assert stage.lines[-1] == f"2 -> 1 Refused ballot={old} promised={stage.core(3).ballot}"
+
+
+# ---------------------------------------------------------------- counting by itself
+
+
+@pytest.mark.parametrize("order", ["vote first", "word first"])
+def test_a_vote_decides_with_the_leaders_when_both_are_durable(order: str) -> None:
+    """In whatever order one hears of it."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    if order == "vote first":
+        stage.actors[2].write()
+    stage.send(1, 2, Vouched(ballot, Slot(2), False))
+    if order == "word first":
+        assert stage.applied(2) == []
+        stage.actors[2].write()
+    assert stage.applied(2) == ["a"]
+
+
+def test_a_vote_that_is_not_durable_decides_nothing() -> None:
+    """Nor does the durable one behind it: a slot that came late is written later."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(3), (value("b"),), Slot(1)))
+    stage.actors[2].write()
+    stage.send(1, 2, Vouched(ballot, Slot(3), False))
+    assert stage.applied(2) == []
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    assert stage.applied(2) == []
+    stage.actors[2].write()
+    assert stage.applied(2) == ["a", "b"]
+
+
+def test_only_the_slots_vouched_for_are_decided() -> None:
+    """The leader's own disk may be the slower one."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"), value("b")), Slot(1)))
+    stage.actors[2].write()
+    stage.send(1, 2, Vouched(ballot, Slot(2), False))
+    assert stage.applied(2) == ["a"]
+
+
+def test_what_one_leader_vouched_for_says_nothing_of_anothers_values() -> None:
+    """Neither of the next leader's, nor of our own when we lead."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Vouched(ballot, Slot(9), False))
+    stage.send(3, 2, Accept(Ballot(6, MemberId(3)), Slot(2), (value("a"),), Slot(1)))
+    stage.actors[2].write()
+    assert stage.applied(2) == []
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Vouched(ballot, Slot(9), False))
+    stage.elect(2)
+    stage.withhold(lambda letter: isinstance(letter.message, Accepted))
+    stage.propose(2, "a")
+    stage.settle()
+    assert stage.applied(2) == []
+
+
+def test_a_member_whose_votes_do_not_count_does_not_count_them() -> None:
+    """Its disk has lost some."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.actors[2].disk.wipe()
+    stage.restart(2)
+    stage.send(1, 2, Accept(ballot, Slot(1), (value("a"),), Slot(0)))
+    stage.send(1, 2, Vouched(ballot, Slot(1), False))
+    stage.actors[2].write()
+    assert stage.applied(2) == []
+
+
+# ---------------------------------------------------------------- votes that the leader need not hear of at once
+
+
+def alone() -> tuple[Stage, Ballot]:
+    """Member 2 has the only clients, and has voted on slot 3."""
+    stage = Stage(3)
+    ballot = led(stage)
+    stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
+    stage.send(1, 2, Vouched(ballot, Slot(2), True))
+    stage.settle()
+    stage.send(1, 2, Accept(ballot, Slot(3), (value("b"),), Slot(2)))
+    stage.actors[2].write()
+    assert not list(stage.sent(Accepted))
+    return stage, ballot
+
+
+def answers(stage: Stage) -> list[Accepted]:
+    stage.actors[2].turn()
+    return [letter.message for letter in stage.sent(Accepted)]  # type: ignore[misc]
+
+
+def test_a_vote_that_nobody_waits_for_goes_with_the_next_words() -> None:
+    """The driver says that there are some."""
+    stage, ballot = alone()
+    stage.core(2).speak()
+    assert answers(stage) == [Accepted(ballot, Slot(3), Slot(3))]
+
+
+def test_a_vote_that_nobody_waits_for_does_not_wait_for_long() -> None:
+    """If there is nothing else to say. Votes on slots in a row are one answer."""
+    stage, ballot = alone()
+    stage.send(1, 2, Accept(ballot, Slot(4), (value("c"),), Slot(2)))
+    stage.actors[2].write()
+    assert stage.core(2).next_tick() == stage.now + OWED
+    stage.now += OWED
+    stage.tick(2)
+    assert answers(stage) == [Accepted(ballot, Slot(3), Slot(4))]
+
+
+def test_a_vote_is_never_told_before_it_is_durable() -> None:
+    """Be it that the driver speaks."""
+    stage, ballot = alone()
+    stage.send(1, 2, Accept(ballot, Slot(4), (value("c"),), Slot(2)))
+    stage.core(2).speak()
+    assert answers(stage) == []
+    stage.actors[2].write()
+    assert answers(stage) == [Accepted(ballot, Slot(3), Slot(4))]
+
+
+def test_a_repeated_accept_is_answered_at_once() -> None:
+    """The leader misses the vote."""
+    stage, ballot = alone()
+    stage.send(1, 2, Accept(ballot, Slot(3), (value("b"),), Slot(2)))
+    stage.actors[2].write()
+    assert Accepted(ballot, Slot(3), Slot(3)) in answers(stage)
+
+
+def test_with_company_votes_are_told_at_once() -> None:
+    """Those that waited with them."""
+    stage, ballot = alone()
+    stage.send(1, 2, Vouched(ballot, Slot(3), False))
+    stage.send(1, 2, Accept(ballot, Slot(4), (value("c"),), Slot(2)))
+    stage.actors[2].write()
+    assert Accepted(ballot, Slot(4), Slot(4)) in answers(stage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quorate.kernel.paxos.ballot import MemberId, Slot
+from quorate.kernel.paxos.ballot import NO_SLOT, MemberId, Slot
 from quorate.kernel.paxos.effects import Effects
 from quorate.kernel.paxos.lease import Lease
 from quorate.kernel.paxos.messages import Accept, Accepted, Beaten, Heartbeat, ReadGranted, ReadIndex
@@ -33,9 +33,9 @@ def test_reads_wait_for_the_round_that_began_after_them() -> None:
     owed = OwedReads(ONE, out)
     lease = Lease(ONE, frozenset((ONE, TWO, THREE)), 400, 0, 0)
     lease.send(0)
-    owed.wait(ONE, 7, 2)
-    owed.wait(TWO, 8, 2)
-    owed.wait(ONE, 9, 3)
+    owed.wait(ONE, 7, 2, NO_SLOT)
+    owed.wait(TWO, 8, 2, NO_SLOT)
+    owed.wait(ONE, 9, 3, NO_SLOT)
     lease.answer(TWO, 0, 1)
     owed.grant(Slot(5), lease, held=False)
     assert not out.results
@@ -55,7 +55,7 @@ def test_a_repeated_question_waits_once() -> None:
     owed = OwedReads(ONE, out)
     lease = Lease(ONE, frozenset((ONE, TWO, THREE)), 400, 0, 0)
     for round_ in range(1, 1000):
-        owed.wait(TWO, 8, round_)
+        owed.wait(TWO, 8, round_, NO_SLOT)
     lease.send(0)
     lease.answer(TWO, 0, 1)
     owed.grant(Slot(6), lease, held=False)
@@ -67,8 +67,8 @@ def test_a_lost_leadership_fails_its_own_reads() -> None:
     """Others notice by themselves."""
     out = effects()
     owed = OwedReads(ONE, out)
-    owed.wait(ONE, 7, 1)
-    owed.wait(TWO, 8, 1)
+    owed.wait(ONE, 7, 1, NO_SLOT)
+    owed.wait(TWO, 8, 1, NO_SLOT)
     owed.give_up()
     assert out.results == [ReadResult(7, None)]
     assert not out.messages

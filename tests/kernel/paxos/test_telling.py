@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 from quorate.kernel.paxos.ballot import MemberId, Slot
-from quorate.kernel.paxos.messages import Accept, Commit, Fetch, Heartbeat
+from quorate.kernel.paxos.messages import Accept, Accepted, Commit, Fetch, Heartbeat, Vouched
 from quorate.kernel.paxos.quorum import ChangeKind
+from quorate.kernel.paxos.telling import LATER
 from stage import Stage
+
+LATER_MS = LATER / 1000
+BYTES = 8192
 
 
 def members(*ids: int) -> frozenset[MemberId]:
@@ -35,7 +39,7 @@ def test_a_quorum_is_enough_where_nobody_else_waits() -> None:
         stage.settle()
         assert stage.applied(1)[-1] == each
     assert stage.applied(3) == []
-    stage.now += 2_000
+    stage.now += LATER
     stage.tick(1)
     (late,) = stage.sent(Accept)
     assert late.to == 3
@@ -53,7 +57,7 @@ def test_where_somebody_waits_everything_is_told_at_once() -> None:
     stage.settle()
     assert stage.applied(3) == ["a"]
     assert stage.applied(2) == []
-    stage.pass_time(2)
+    stage.pass_time(LATER_MS)
     assert stage.applied(2) == ["a"]
 
 
@@ -74,18 +78,18 @@ def test_of_five_two_are_asked_and_learners_wait() -> None:
     assert asked(stage) == [2, 3]
     stage.settle()
     assert stage.applied(1) == ["a"]
-    stage.pass_time(2)
+    stage.pass_time(LATER_MS)
     assert all(stage.applied(member) == ["a"] for member in range(1, 7))
 
 
 def test_who_does_not_answer_is_not_waited_for() -> None:
-    """After 2 ms the others are asked, and for a while from then on everybody is at once; for longer each time."""
+    """After LATER the others are asked, and for a while from then on everybody is at once; for longer each time."""
     stage = led()
     stage.stall(2)
     stage.propose(1, "a")
     stage.settle()
     assert stage.applied(1) == []
-    stage.pass_time(2)
+    stage.pass_time(LATER_MS)
     assert stage.applied(1) == ["a"]
 
     def cautious_ms() -> int:
@@ -101,11 +105,24 @@ def test_who_does_not_answer_is_not_waited_for() -> None:
 
     first = cautious_ms()
     assert 15 <= first <= 25
-    stage.pass_time(2)
+    stage.pass_time(LATER_MS)
     assert 2 * first - 10 <= cautious_ms() <= 2 * first + 10
 
 
-@pytest.mark.parametrize("text", ["x" * 5000, "x" * 300])
+def test_who_is_needed_each_time_is_asked_at_once() -> None:
+    """However soon the next value follows the one for which somebody else was needed."""
+    stage = led()
+    stage.stall(2)
+    for _ in range(3):
+        stage.propose(1, "a")
+        stage.settle()
+        stage.pass_time(LATER_MS - 1)
+    assert asked(stage) == []
+    stage.propose(1, "b")
+    assert asked(stage) == [2, 3]
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "x" * 300])
 def test_many_bytes_are_kept_back_for_nobody(text: str) -> None:
     """Large values leave at once, to everybody, with what was kept back before them."""
     stage = led()
@@ -114,8 +131,8 @@ def test_many_bytes_are_kept_back_for_nobody(text: str) -> None:
         stage.settle()
         stage.propose(1, text)
         sent += 1
-    assert sent * len(text) > 4096
-    assert (sent - 1) * len(text) <= 4096
+    assert sent * len(text) > BYTES
+    assert (sent - 1) * len(text) <= BYTES
     stage.settle()
     assert len(stage.applied(3)) >= sent - 1
 
@@ -155,7 +172,7 @@ def test_a_change_of_membership_is_told_to_everybody() -> None:
     assert asked(stage) == [2, 3]
     stage.enter(4)
     stage.settle()
-    stage.pass_time(2)
+    stage.pass_time(LATER_MS)
     assert stage.applied(3) == ["a"]
     assert stage.core(3).configuration.ids() == {1, 2, 3, 4}
     stage.propose(1, "b")
@@ -184,3 +201,92 @@ def test_a_leader_hands_over_with_everything_told() -> None:
     stage.pass_time(100)
     assert stage.leaders() == [3]
     assert stage.applied(3) == ["a"]
+
+
+# ---------------------------------------------------------------- vouching
+
+
+def vouched(stage: Stage) -> list[tuple[int, Slot, bool]]:
+    """For whom the leader vouches, up to which slot, and whether nobody else waits."""
+    return [(letter.to, letter.message.slot, letter.message.alone) for letter in stage.sent(Vouched)]  # type: ignore[union-attr]
+
+
+def test_the_leader_vouches_when_its_vote_is_durable() -> None:
+    """Not before; where somebody waits, and nowhere else."""
+    stage = led(hurried=(2,))
+    stage.propose(1, "a", "b")
+    assert not vouched(stage)
+    stage.actors[1].write()
+    assert vouched(stage) == [(2, 3, True)]
+
+
+def test_who_waits_does_not_wait_for_the_leader_to_count() -> None:
+    """With the leader's vote and its own a follower knows that the slot is chosen; it need not be told."""
+    stage = led(hurried=(2, 3))
+    stage.withhold(lambda letter: isinstance(letter.message, Accepted | Commit))
+    stage.propose(1, "a")
+    stage.settle()
+    assert stage.applied(2) == stage.applied(3) == ["a"]
+    assert stage.applied(1) == []
+    stage.release()
+    stage.withhold(lambda letter: isinstance(letter.message, Commit))
+    stage.settle()
+    assert stage.applied(1) == ["a"]
+    assert {letter.to for letter in stage.sent(Commit)} <= {3}
+
+
+def test_who_has_company_is_told_so() -> None:
+    """The vote of the only one with somebody who waits may wait for its next words; others' may not."""
+    for hurried, alone in (((2,), True), ((2, 3), False), ((1, 2), False)):
+        stage = led(hurried=hurried)
+        stage.propose(1, "a")
+        stage.actors[1].write()
+        assert [each for _, _, each in vouched(stage)] == [alone] * len([m for m in hurried if m != 1])
+
+
+def test_nobody_counts_where_two_votes_are_no_quorum() -> None:
+    """Of five voters three must have voted; and a learner has no vote to count."""
+    stage = led(5, hurried=(2, 3))
+    stage.propose(1, "a")
+    stage.actors[1].write()
+    assert not vouched(stage)
+    stage = led(3, hurried=(2, 4), learners=1)
+    stage.propose(1, "a")
+    stage.actors[1].write()
+    assert [member for member, _, _ in vouched(stage)] == [2]
+
+
+def test_a_change_of_membership_is_not_vouched_for() -> None:
+    """The leader is the first to act on it; what comes after it is vouched for again."""
+    stage = led(hurried=(2,))
+    stage.propose(1, "a")
+    stage.change(1, ChangeKind.ADD_LEARNER, 4)
+    stage.actors[1].write()
+    assert [slot for _, slot, _ in vouched(stage)] == [2]
+    stage.settle()
+    stage.propose(1, "b")
+    stage.actors[1].write()
+    assert [slot for _, slot, _ in vouched(stage)] == [4]
+
+
+def test_the_leader_reads_what_may_be_known_elsewhere() -> None:
+    """A slot that it vouched for may be acknowledged at a follower: its reads, under its lease or by a round, wait for
+    it, and those of the others with them."""
+    for lapsed in (False, True):
+        stage = led(hurried=(2,))
+        stage.withhold(lambda letter: isinstance(letter.message, Accepted))
+        stage.propose(1, "a")
+        stage.settle()
+        assert stage.applied(2) == ["a"]
+        assert stage.applied(1) == []
+        if lapsed:
+            stage.now += stage.options.lease - 1
+        stage.read(1)
+        stage.read(3)
+        stage.settle()
+        stage.tick(1)
+        stage.settle()
+        assert stage.actors[1].reads == stage.actors[3].reads == {}
+        stage.release()
+        stage.settle()
+        assert stage.actors[1].reads == stage.actors[3].reads == {1: Slot(2)}

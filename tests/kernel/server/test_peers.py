@@ -14,6 +14,7 @@ from quorate.kernel.node_messages import AnyMessage, Forward
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Heartbeat, Sender
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
+from quorate.kernel.paxos.ready import Send
 from quorate.kernel.server.peers import CALL_PATIENCE, PAUSE_MAX, PAUSE_MIN, STRANGERS_MAX, Peers
 from quorate.kernel.server.witness import Witness
 from quorate.kernel.wire.formats import PEER_VERSION, Greeting, TurnedAway
@@ -109,7 +110,7 @@ class PeersTests(TestCase):
         one, _, _, ear = await self.linked()
         said = [Forward(bytes([i]) * i) for i in range(50)]
         for message in said:
-            one.send(2, message)
+            one.send_all([Send(MemberId(2), message)])
         await self.until(lambda: len(ear.messages) == 50)
         assert ear.messages == [(1, message) for message in said]
 
@@ -121,7 +122,7 @@ class PeersTests(TestCase):
         again, ear = self.make(2)
         self.start(again)
         await self.until(lambda: one.connected() == [2])
-        one.send(2, BEAT)
+        one.send_all([Send(MemberId(2), BEAT)])
         await self.until(lambda: ear.messages)
 
     async def test_who_is_called_calls_back_at_once(self) -> None:
@@ -162,8 +163,8 @@ class PeersTests(TestCase):
             call.pause()
         big = Forward(bytes(200_000))
         for _ in range(60):
-            one.send(2, big)
-        one.send(2, BEAT)
+            one.send_all([Send(MemberId(2), big)])
+        one.send_all([Send(MemberId(2), BEAT)])
         link = one._links[2]
         assert link.dropped > 0
         assert link._queued <= 1 << 20
@@ -183,17 +184,17 @@ class PeersTests(TestCase):
         self.start(one)
         self.start(two)
         await self.until(lambda: one.connected() == [2])
-        one.send(2, BEAT)
+        one.send_all([Send(MemberId(2), BEAT)])
         await self.until(lambda: ear_two.messages == [(1, BEAT)])
-        two.send(1, Forward(b"a" * 10_000))
+        two.send_all([Send(MemberId(1), Forward(b"a" * 10_000))])
         await self.until(lambda: ear_one.messages == [(2, Forward(b"a" * 10_000))])
         assert two.connected() == []
         two.configure(Configuration(Slot(7), members))
         await self.until(lambda: two.connected() == [1])
-        two.send(1, BEAT)
+        two.send_all([Send(MemberId(1), BEAT)])
         await self.until(lambda: ear_one.messages[1:] == [(2, BEAT)])
         two.configure(self.configuration)
-        two.send(1, BEAT)
+        two.send_all([Send(MemberId(1), BEAT)])
         await self.until(lambda: ear_one.messages[2:] == [(2, BEAT)])
 
     async def test_a_disk_that_the_cell_does_not_know_is_condemned(self) -> None:

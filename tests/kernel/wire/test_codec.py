@@ -32,6 +32,7 @@ from quorate.kernel.paxos.messages import (
     SnapshotChunk,
     Value,
     Vote,
+    Vouched,
     Yield,
 )
 from quorate.kernel.wire import codec
@@ -75,6 +76,7 @@ frames = st.one_of(
     st.builds(Accept, ballots, u64, several, u64),
     st.builds(Accepted, ballots, u64, u64),
     st.builds(Commit, ballots, u64),
+    st.builds(Vouched, ballots, u64, st.booleans()),
     st.builds(Fetch, u64, u64),
     st.builds(Chosen, u64, several, u64),
     st.builds(Compacted, u64, u64),
@@ -95,6 +97,7 @@ EXAMPLES: list[Any] = [
     Chosen(7, (Value(Kind.CONFIGURATION, b"change"),), 9),  # type: ignore[arg-type]
     Accepted(_BALLOT, 7, 9),  # type: ignore[arg-type]
     Commit(_BALLOT, 9),  # type: ignore[arg-type]
+    Vouched(_BALLOT, 9, True),  # type: ignore[arg-type]
     Heartbeat(_BALLOT, 9, 123456, 77, 1),  # type: ignore[arg-type]
     Beaten(_BALLOT, 123456, 77, 9),  # type: ignore[arg-type]
     SnapshotChunk(9, 4096, 9000, b"chunk"),  # type: ignore[arg-type]
@@ -119,7 +122,7 @@ def test_every_message_has_a_form() -> None:
     """A message that nobody declared could not reach a peer."""
     named = {getattr(messages, name) for name in messages.__all__}
     spoken = {each for each in named if isinstance(each, type) and issubclass(each, messages.Message.__args__)}
-    assert len(spoken) == 18
+    assert len(spoken) == 19
     assert spoken | {Forward, Heads, Gaps, Renew, Renewed} <= NUMBERS.keys()
     assert len(NUMBERS) == len(FORMS)
 
