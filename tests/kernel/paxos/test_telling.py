@@ -109,19 +109,6 @@ def test_who_does_not_answer_is_not_waited_for() -> None:
     assert 2 * first - 10 <= cautious_ms() <= 2 * first + 10
 
 
-def test_who_is_needed_each_time_is_asked_at_once() -> None:
-    """However soon the next value follows the one for which somebody else was needed."""
-    stage = led()
-    stage.stall(2)
-    for _ in range(3):
-        stage.propose(1, "a")
-        stage.settle()
-        stage.pass_time(LATER_MS - 1)
-    assert asked(stage) == []
-    stage.propose(1, "b")
-    assert asked(stage) == [2, 3]
-
-
 @pytest.mark.parametrize("text", ["x" * 10_000, "x" * 300])
 def test_many_bytes_are_kept_back_for_nobody(text: str) -> None:
     """Large values leave at once, to everybody, with what was kept back before them."""
