@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, cast
 
 from .barriers import Barriers
 from .company import Company
@@ -28,6 +28,7 @@ from .haste import Haste
 from .host import Applied, MachineHost
 from .machine import Origin, Plain, SessionId
 from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew, Renewed
+from .node_observer import NodeObserver
 from .paxos.ballot import Ballot, MemberId, Slot
 from .paxos.configuration import decode_change, reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
@@ -53,26 +54,6 @@ class Options(NamedTuple):
     digest_every: int = 1024  # slots
     snapshot_bytes: int = 10 << 20  # of memory for the log since the last one, or the last one's own size if larger
     snapshot_slots: int = 200_000
-
-
-class NodeObserver(Protocol):
-    """The driver's ears. Called in apply order, between batches never; within a batch replies come through the
-    submitters' own callbacks before :meth:`applied`."""
-
-    def applied(self, applied: Applied) -> None:
-        """One batch was applied and its replies were handed out: send events before replies."""
-
-    def restored(self, host: MachineHost) -> None:
-        """A snapshot replaced the machines."""
-
-    def serving(self, serving: bool) -> None:
-        """A leader is known (or no longer)."""
-
-    def carry_out(self, ready: Ready) -> None:
-        """Carry this out now; more follows when the turn is closed."""
-
-    def disowned(self, disk: bytes) -> None:
-        """The cell knows this member with that disk, not with ours: it must not vote any more."""
 
 
 _NODE_MESSAGES: Final = frozenset({Forward, Heads, Gaps, Renew, Renewed})

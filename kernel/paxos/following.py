@@ -66,7 +66,7 @@ class Following:
         self._ballot = NO_BALLOT
         self._told = NO_SLOT  # how far the leader of `_ballot` has said the log to be chosen
         self._vouched = NO_SLOT  # up to where its votes are durable, and a quorum with ours
-        self._writing: deque[tuple[int, Slot]] = deque()  # of votes that may not be durable: record, first slot
+        self._own: deque[tuple[int, Slot]] = deque()  # votes that may not be durable: record, slot
         self._alone = False  # nobody waits for what is chosen but clients here
         self._owed: Accepted | None = None
         self.due = NEVER
@@ -115,7 +115,7 @@ class Following:
             return
         acceptor, learner, effects = self._acceptor, self._learner, self._effects
         slot = message.first
-        recorded = effects.recorded
+        fresh = False
         for value in message.values:
             known = self._known(slot)
             if known is not None and known != value:
@@ -127,20 +127,20 @@ class Following:
                 if acceptor.size > self._ahead and slot > learner.chosen + self._window:
                     break
                 if acceptor.accept(ballot, slot, value):
-                    effects.record(AcceptedValue(ballot, slot, value))
+                    fresh = True
+                    self._own.append((effects.record(AcceptedValue(ballot, slot, value)), slot))
             else:
                 acceptor.confirm(ballot)
                 # A snapshot stands for a slot whose value is not known here any more. The vote must not be written: at
                 # a start, votes on slots that are chosen count as what was chosen, and this may be something else.
                 effects.record(Promised(ballot) if known is None else AcceptedValue(ballot, slot, value))
             slot = Slot(slot + 1)
-        if effects.recorded > recorded:
-            self._writing.append((effects.recorded, message.first))
         if acceptor.intact and slot > message.first:
-            if self._alone and effects.recorded > recorded:
-                self._owe(Accepted(ballot, message.first, Slot(slot - 1)), now)
+            said = Accepted(ballot, message.first, Slot(slot - 1))
+            if fresh and self._alone:
+                self._owe(said, now)
             else:
-                self._say_accepted(Accepted(ballot, message.first, Slot(slot - 1)))
+                self._say_accepted(said)
         self._commit(sender, message.commit, now)
 
     def _known(self, slot: Slot) -> Value | None:
@@ -178,7 +178,7 @@ class Following:
         self.due = NEVER
         if owed is None:
             return
-        if self._writing:
+        if self._own:
             self._say_accepted(owed)
         else:
             self._effects.send(owed.ballot.member, owed)
@@ -197,9 +197,9 @@ class Following:
 
     def persisted(self, upto: int, now: int) -> None:
         """Records up to `upto` are durable: our own votes count."""
-        writing = self._writing
-        while writing and writing[0][0] <= upto:
-            writing.popleft()
+        own = self._own
+        while own and own[0][0] <= upto:
+            own.popleft()
         self._count(now)
 
     def _count(self, now: int) -> None:
@@ -211,7 +211,7 @@ class Following:
         """Up to where a vote of ours in the leader's ballot is durable, if there is one, and decides."""
         if not self._acceptor.intact:
             return NO_SLOT
-        return min([self._vouched, *[Slot(first - 1) for _, first in self._writing]])
+        return min([self._vouched, *[Slot(slot - 1) for _, slot in self._own]])
 
     def on_commit(self, sender: MemberId, message: Commit, now: int) -> None:
         """More is chosen."""

@@ -17,7 +17,6 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 from ..paxos.ballot import Ballot
-from ..paxos.leadership import Leadership
 from ..paxos.messages import Value, Vote
 from ..paxos.options import Options
 from ..paxos.quorum import Configuration
@@ -72,8 +71,8 @@ class _Walk:
 
     def attribute(self, part: object, name: str, value: Any) -> Hashable:
         if name == "_own":  # records that await the disk
-            if isinstance(part, Leadership):
-                return tuple((self._newest - vote.record, vote.slot, vote.since) for vote in value)
+            if type(value) is deque:  # votes, with what is known of each
+                return tuple((self._newest - record, *rest) for record, *rest in value)
             return None if value is None else self._newest - value
         if type(value) is dict:
             items = tuple((self.value(key), self.value(each)) for key, each in value.items())

@@ -96,8 +96,8 @@ def promise_forgotten_on_restart(patch: pytest.MonkeyPatch) -> None:
 def acknowledged_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     """A vote is told before it is written."""
 
-    def say(self: Following, to: Any, ballot: Ballot, first: Slot, last: Slot) -> None:
-        self._effects.send(to, Accepted(ballot, first, last))
+    def say(self: Following, said: Accepted) -> None:
+        self._effects.send(said.ballot.member, said)
 
     patch.setattr(Following, "_say_accepted", say)
 

@@ -17,9 +17,7 @@ def acknowledged_before_persisted(plant: Plant) -> None:
     plant.edit(
         Following._say_accepted,
         {
-            "after.append(Send(to, Accepted(ballot, first, last)))": (
-                "did(); self._effects.send(to, Accepted(ballot, first, last))"
-            )
+            "after.append(Send(to, said))": "did(); self._effects.send(to, said)",
         },
     )
 

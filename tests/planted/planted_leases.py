@@ -36,8 +36,8 @@ def read_without_a_commit_of_the_ballot(plant: Plant) -> None:
     plant.edit(
         Leadership.read,
         {
-            "if self.lease_left(now) > 0:": (
-                "if self.lease_left(now) > 0 or (not self.serving and self.lease.left(now) > 0 and did()):"
+            "held = self.lease_left(now) > 0": (
+                "held = self.lease_left(now) > 0 or (not self.serving and self.lease.left(now) > 0 and did())"
             )
         },
     )
@@ -49,7 +49,7 @@ def stale_read_after_a_pause(plant: Plant) -> None:
     """A leader answers reads at once for as long as it takes itself for the leader, without a look at its lease."""
     plant.edit(
         Leadership.read,
-        {"if self.lease_left(now) > 0:": ("if self.serving and always(self.lease_left(now) > 0):")},
+        {"held = self.lease_left(now) > 0": "held = self.serving and always(self.lease_left(now) > 0)"},
     )
 
 
