@@ -65,7 +65,7 @@ def run_seed(seed: int, mode: Mode = Mode.SWARM) -> Outcome:
         failure, verdict = str(failed), failed.promise
     finally:
         gc.enable()
-    gc.collect(1)
+    gc.collect()
     return Outcome(seed, mode.value, time.perf_counter() - wall, time.process_time() - cpu, report, failure, verdict)
 
 
@@ -79,7 +79,7 @@ def run_seeds(seeds: Iterable[int], jobs: int, until: float, mode: Mode = Mode.S
         return
     seeds = iter(seeds)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _quiet) as pool:
+    with ProcessPoolExecutor(jobs, context, _settle) as pool:
         running = {pool.submit(run_seed, seed, mode) for seed in islice(seeds, 2 * jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -89,8 +89,11 @@ def run_seeds(seeds: Iterable[int], jobs: int, until: float, mode: Mode = Mode.S
                 yield future.result()
 
 
-def _quiet() -> None:
+def _settle() -> None:
+    """Before the first run of a process: say little, and have what lasts never looked at for garbage again."""
     logging.getLogger("quorate").setLevel(logging.ERROR)
+    machines()
+    gc.freeze()
 
 
 def _one(seed: int, mode: Mode, faults: str | None, trace: bool) -> int:
@@ -169,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes, by default all cores")
     parser.add_argument("--json", action="store_true", help="print the totals as JSON")
     arguments = parser.parse_args(argv)
-    _quiet()
+    _settle()
     try:
         if arguments.summary is not None:
             totals = Ledger(arguments.summary).totals()
