@@ -20,6 +20,7 @@ from typing import Final
 from damage import Mode, Region, damage, files, newer_format
 from disk_shim import Rule, library
 from histories import ANSWER_SECONDS, ROOT, connected
+from quorate.kernel.server.snapshotting import PAUSE_SECONDS
 from real_cell import TIMING, Ended, RealCell, Replica, wait_until
 
 LEASE: Final = TIMING.lease_ms / 1000
@@ -171,11 +172,14 @@ def cascade(scene: Scene) -> None:
 # ---------------------------------------------------------------- disks that fail
 
 
-def _struck(scene: Scene, victim: Replica, rule: Rule, value: int = 0, *, left: int, **options: bool) -> bool:
-    """Order a fault and wait until it strikes; it is then still in force."""
+def _struck(
+    scene: Scene, victim: Replica, rule: Rule, value: int = 0, *, left: int, pause: float = 0.0, **options: bool
+) -> bool:
+    """Order a fault and wait until it strikes; it is then still in force. For so many seconds the replica may not do
+    what it strikes."""
     victim.disk.order(rule, value, left=left, **options)
     scene.words.append(f"{rule.name.lower()} {left}")
-    return scene.expect(lambda: victim.disk.struck > 0, f"{rule.name} does not strike")
+    return scene.expect(lambda: victim.disk.struck > 0, f"{rule.name} does not strike", pause + STRIKE_SECONDS)
 
 
 def crash(scene: Scene, rule: Rule, left: int) -> None:
@@ -231,7 +235,8 @@ def failing_snapshot(scene: Scene) -> None:
     """The forked process that writes a snapshot gets EIO, or dies: the replica goes on as if nothing had been."""
     victim = scene.one()
     rule = scene.random.choice((Rule.DIE_BEFORE_SYNC, Rule.FAIL_SYNC, Rule.FAIL_WRITE))
-    if _struck(scene, victim, rule, errno.EIO, left=1, children=True):
+    # A snapshot that failed under the fault before is tried again after a pause.
+    if _struck(scene, victim, rule, errno.EIO, left=1, pause=PAUSE_SECONDS, children=True):
         scene.hold(0.0, 1.0)
         victim.disk.clear()
         if victim.alive:
