@@ -83,6 +83,8 @@ class Supervised(ProcessProtocol):
         self.index = index
         self.state = _State.STOPPED
         self.pid = 0
+        self.why_down = ""
+        """Why its process ended by itself, the last time since somebody told it to start."""
         self._ended: list[Deferred[None]] = []
         self._again: IDelayedCall | None = None
 
@@ -172,8 +174,6 @@ class Supervisor:
             self.environment["PYTHONPATH"] = os.pathsep.join([*cell.path, *([inherited] if inherited else [])])
         self._tell = tell
         self._replicas = [Supervised(self, index) for index in range(cell.replicas)]
-        self._served = False
-        self._failure: Complaint | None = None
         self._control = ""
         self._listening: IListeningPort | None = None
 
@@ -192,7 +192,6 @@ class Supervisor:
         while True:
             found = [await self._serving(index) for index in range(self.cell.replicas)]
             if len({each["leader"] for each in found}) == 1:  # no change of leader between the answers
-                self._served = True
                 return found
 
     async def stop(self) -> None:
@@ -222,13 +221,12 @@ class Supervisor:
 
     def fallen(self, index: int, pid: int, how: str, *, by_itself: bool) -> None:
         """A replica's process ended unasked."""
-        log = replica_directory(self.directory, index) / "log"
-        last = _last_words(log) if by_itself else ""
         self._tell(f"replica {index} (pid {pid}) ended with {how}; it starts again in {RESTART_AFTER:g} s")
-        if last:
-            self._tell(f"  its last words: {last}")
-        if by_itself and not self._served:
-            self._failure = Complaint(f"replica {index} ended with {how}: {last or 'it said nothing'}", f"read {log}")
+        if by_itself:
+            last = _last_words(self._log(index))
+            if last:
+                self._tell(f"  its last words: {last}")
+            self._replicas[index].why_down = f"replica {index} ended with {how}: {last or 'it said nothing'}"
 
     # ------------------------------------------------------------ orders
 
@@ -237,6 +235,12 @@ class Supervisor:
         replica = self._replicas[index]
         match order:
             case Order.START:
+                if replica.state is _State.PAUSED:
+                    raise Complaint(
+                        f"replica {index} (pid {replica.pid}) is paused",
+                        f"let it go on with `quorate cell resume {index} --dir {self.directory}`",
+                    )
+                replica.why_down = ""
                 replica.start()
                 await self._serving(index)
                 return f"replica {index} serves (pid {replica.pid})"
@@ -268,30 +272,32 @@ class Supervisor:
     # ------------------------------------------------------------ leaves
 
     async def _serving(self, index: int) -> Mapping[str, Plain]:
-        """Ask replica `index` until it serves."""
+        """Ask replica `index` until it serves. A Complaint if it says that it never will, or SERVE_PATIENCE is over."""
         deadline = self.reactor.seconds() + SERVE_PATIENCE
         last = "it does not answer"
         while self.reactor.seconds() < deadline:
-            if self._failure is not None:
-                raise self._failure
             try:
                 answer: Mapping[str, Plain] = await deferToThread(ask.status, self.cell.client(index), 1.0)
             except ask.NoAnswer as no:
                 last = str(no)
+                if down := self._replicas[index].why_down:
+                    raise Complaint(down, f"mend that, and read {self._log(index)}; it is tried again all the time")
             else:
                 last = self._lacks(index, answer)
                 if not last:
                     return answer
+                if never := _never(answer):
+                    raise Complaint(f"replica {index} never serves as it is: {never}", f"read {self._log(index)}")
             await deferLater(cast(IReactorTime, self.reactor), POLL)
         raise Complaint(
             f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {last}",
-            f"read {replica_directory(self.directory, index) / 'log'}; a cell needs a majority of its replicas running",
+            f"read {self._log(index)}; a cell needs a majority of its replicas running",
         )
 
     def _lacks(self, index: int, answer: Mapping[str, Any]) -> str:
         """What this replica lacks to serve; nothing, if it does."""
         if not answer["serving"]:
-            return "it follows no leader"
+            return answer["full"] or "it follows no leader"
         loaded = {each["code"] for each in answer["plugins"]}
         missing = [each for each in self.machines_awaited if each not in loaded]
         if missing:
@@ -300,6 +306,10 @@ class Supervisor:
         if _ZOOKEEPER in loaded and not _accepts(host, int(port)):
             return f"nobody listens on {host}:{port}"
         return ""
+
+    def _log(self, index: int) -> Path:
+        """What replica `index` says goes there."""
+        return replica_directory(self.directory, index) / "log"
 
     def _stop(self, replica: Supervised) -> Deferred[None]:
         """End one process, by force if it does not go within STOP_PATIENCE."""
@@ -364,6 +374,15 @@ def _open_log(directory: Path) -> int:
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
         path.replace(directory / "log.1")
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _never(answer: Mapping[str, Any]) -> str:
+    """Why a replica that does not serve never will in this run of its process, in its own words; nothing if it may."""
+    if answer["ailing"]:
+        return str(answer["ailing"])
+    if answer["member"] not in [each["id"] for each in answer["members"]]:
+        return f"member {answer['member']} was removed from the cell"
+    return ""
 
 
 def _accepts(host: str, port: int) -> bool:

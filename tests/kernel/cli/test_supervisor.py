@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import threading
@@ -138,6 +139,37 @@ def test_a_paused_replica(new_cell: Any, quorate: Any) -> None:
     assert status(quorate, others)["replicas"][paused]["role"] == "down"
     cell.order("resume", paused)
     wait_until(lambda: status(quorate, others)["failures_tolerated"] == 1)
+
+
+def test_start_gives_up_on_a_replica_that_says_why_it_never_serves(new_cell: Any, quorate: Any) -> None:
+    """A wiped folder, a damaged one, a paused process: no waiting, the replica's own words, and what to do."""
+    cell = new_cell()
+
+    def refused() -> str:
+        done = quorate("cell", "start", "0", "--dir", str(cell.directory))
+        assert done.returncode == 1
+        assert "does not serve after" not in done.stderr
+        assert done.stdout == ""
+        return str(done.stderr)
+
+    cell.order("pause", 0)
+    assert f"go on with `quorate cell resume 0 --dir {cell.directory}`" in refused()
+    cell.order("stop", 0)
+    folder = Path(cell.facts["replicas"][0]["dir"])
+    folder.rename(folder.with_name("kept"))
+    said = refused()
+    assert "replica 0 never serves as it is: a peer refuses its disk: member 1 is known with the disk" in said
+    assert str(folder / "log") in said
+    cell.order("stop", 0)
+    for name in ("identity", "identity.copy"):
+        (folder / name).write_bytes(b"damaged")
+    said = refused()
+    assert "replica 0 ended with exit status 1: quorate: " in said
+    assert "both identity files are damaged" in said
+    cell.order("stop", 0)
+    shutil.rmtree(folder)
+    folder.with_name("kept").rename(folder)
+    assert "replica 0 serves" in cell.order("start", 0)
 
 
 def test_no_quorum_is_exit_status_1(new_cell: Any, quorate: Any) -> None:
