@@ -27,7 +27,11 @@ def running(replicas: int, directory: str | None = None, words: Sequence[str] = 
             line = process.stdout.readline()
             if not line:
                 raise SystemExit(f"the cell did not start (exit status {process.wait()})")
-            yield json.loads(line)
+            cell: dict[str, Any] = json.loads(line)
+            missing = [replica["trouble"] for replica in cell["replicas"] if "trouble" in replica]
+            if missing:
+                raise SystemExit(f"the cell runs without some of its replicas: {'; '.join(missing)}")
+            yield cell
         finally:
             process.terminate()
             process.wait()

@@ -16,9 +16,9 @@ QUORATE = [sys.executable, "-P", "-m", "quorate.kernel.cli"]
 
 
 class CellProcess:
-    """``quorate cell run --json``: `facts` is the line it printed."""
+    """``quorate cell run --json``: `facts` is the line it printed. Every replica serves then, unless one `may_miss`."""
 
-    def __init__(self, directory: Path, *words: str, cwd: Path | None = None) -> None:
+    def __init__(self, directory: Path, *words: str, cwd: Path | None = None, may_miss: bool = False) -> None:
         self.directory = directory
         self.log = directory.with_name(directory.name + ".log")
         with self.log.open("ab") as log:
@@ -37,6 +37,10 @@ class CellProcess:
         if not line:
             raise AssertionError(f"status {self.process.wait(30)}: {self.log.read_text()}")
         self.facts: Mapping[str, Any] = json.loads(line)
+        trouble = [each["trouble"] for each in self.facts["replicas"] if "trouble" in each]
+        if trouble and not may_miss:
+            self.stop()
+            raise AssertionError(trouble)
 
     @property
     def clients(self) -> list[str]:
@@ -98,8 +102,8 @@ def new_cell(tmp_path: Path) -> Iterator[Any]:
     """Start cells of one's own, that end with the test: ``new_cell(*words)``; again for one on the same folder."""
     started: list[CellProcess] = []
 
-    def start(*words: str, name: str = "cell", cwd: Path | None = None) -> CellProcess:
-        started.append(CellProcess(tmp_path / name, *words, cwd=cwd))
+    def start(*words: str, name: str = "cell", **options: Any) -> CellProcess:
+        started.append(CellProcess(tmp_path / name, *words, **options))
         return started[-1]
 
     yield start

@@ -10,16 +10,16 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..machine import Plain
 from . import control, local
 from .command import AT, Command, Complaint, Exit, positive_seconds
 
 if TYPE_CHECKING:
-    from .supervisor import Supervisor, SupervisorReactor
+    from .supervisor import SupervisorReactor
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "run",
         help="run a cell of several replicas here until Ctrl-C",
         description="Run a cell on this machine until Ctrl-C or SIGTERM. A replica that dies is started again a second "
-        "later. With --dir a cell that was there before goes on with its data.",
+        "later. With --dir a cell that was there before goes on with its data, also without a replica that cannot "
+        "start, as long as a majority can.",
     )
     run.add_argument(
         "--dir", type=Path, help="where it keeps everything (default: a temporary folder, removed at a good end)"
@@ -63,7 +64,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="how the replicas' doors behave, such as zookeeper.tick=500; again for more, remembered; {index} in a "
         "value stands for the replica's number",
     )
-    run.add_argument("--json", action="store_true", help="print one line of JSON once every replica serves")
+    run.add_argument("--json", action="store_true", help="print one line of JSON once the cell serves")
     for order, summary in _ORDERS.items():
         verb = verbs.add_parser(order.value, help=summary, description=summary[0].upper() + summary[1:] + ".")
         verb.add_argument("index", type=int, metavar="N", help="which replica, counted from 0")
@@ -92,14 +93,13 @@ def _run(options: argparse.Namespace) -> int:
             local.remove_control(known[1].control)
         cell = _cell(options, directory, known[0] if known else None)
         busy = local.busy_ports(cell)
-        if busy:
+        if len(busy) > cell.may_miss:
+            ports = ", ".join(str(port) for each in busy.values() for port in each)
             raise Complaint(
-                f"somebody listens on {', '.join(map(str, busy))}, which this cell needs",
+                f"somebody listens on {ports}, which this cell needs",
                 "stop whoever it is (`ss -ltnp` shows them), or give another --port for a fresh cell",
             )
-        # In a cell that was there before somebody may have unloaded one.
-        awaited = () if known else cell.machines
-        return _supervise(directory, cell, awaited, temporary=options.dir is None, as_json=options.json)
+        return _supervise(directory, cell, temporary=options.dir is None, as_json=options.json)
 
 
 @contextlib.contextmanager
@@ -150,9 +150,7 @@ def _cell(options: argparse.Namespace, directory: Path, known: local.LocalCell |
     return cell
 
 
-def _supervise(
-    directory: Path, cell: local.LocalCell, awaited: tuple[str, ...], *, temporary: bool, as_json: bool
-) -> int:
+def _supervise(directory: Path, cell: local.LocalCell, *, temporary: bool, as_json: bool) -> int:
     """Run the reactor until the cell is stopped."""
     # The reactor is installed by its first import, so it is imported only by who runs it.
     from twisted.internet import reactor
@@ -165,7 +163,7 @@ def _supervise(
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    supervisor = Supervisor(cast("SupervisorReactor", reactor), directory, cell, awaited, tell)
+    supervisor = Supervisor(cast("SupervisorReactor", reactor), directory, cell, tell)
     wrong: list[BaseException] = []
 
     async def work() -> None:
@@ -173,9 +171,10 @@ def _supervise(
         local.save(directory, cell, local.Running(os.getpid(), path))
         if temporary:
             tell(f"the cell keeps its files in {directory}, removed when it stops")
-        statuses = await supervisor.serving()
-        facts = describe(directory, cell, supervisor, statuses)
-        print(json.dumps(facts) if as_json else "\n".join(_in_words(directory, facts)), flush=True)
+        found = await supervisor.serving()
+        local.save(directory, supervisor.cell, local.Running(os.getpid(), path))
+        facts = describe(directory, cell, supervisor.pids(), found)
+        print(json.dumps(facts) if as_json else "\n".join(in_words(facts)), flush=True)
 
     def failed(failure: Failure) -> None:
         assert failure.value is not None
@@ -189,41 +188,44 @@ def _supervise(
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(supervisor.stop()))
     reactor.run()
-    local.save(directory, cell, None)
+    local.save(directory, supervisor.cell, None)
     if wrong:
         raise wrong[0]
     return Exit.DONE
 
 
 def describe(
-    directory: Path, cell: local.LocalCell, supervisor: Supervisor, statuses: list[Mapping[str, Plain]]
-) -> dict[str, object]:
-    """What ``cell run --json`` prints."""
-    replicas = [
-        {
+    directory: Path, cell: local.LocalCell, pids: Sequence[int], found: Sequence[Mapping[str, Plain] | Complaint]
+) -> dict[str, Any]:
+    """What ``cell run --json`` prints. A replica that does not serve has "trouble", which says why, and the process
+    that tries just now, if any."""
+    replicas = []
+    for index, (pid, each) in enumerate(zip(pids, found, strict=True)):
+        row = {
             "index": index,
             "id": index + 1,
-            "pid": pid,
+            "pid": pid or None,
             "client": cell.client(index),
             "zookeeper": cell.zookeeper(index),
             "dir": str(local.replica_directory(directory, index)),
         }
-        for index, pid in enumerate(supervisor.pids())
-    ]
-    return {"cell": cell.cell, "dir": str(directory), "leader": statuses[0]["leader"], "replicas": replicas}
+        replicas.append(row | {"trouble": each.what} if isinstance(each, Complaint) else row)
+    leader = next(each["leader"] for each in found if not isinstance(each, Complaint))
+    return {"cell": cell.cell, "dir": str(directory), "leader": leader, "replicas": replicas}
 
 
-def _in_words(directory: Path, facts: dict[str, object]) -> list[str]:
+def in_words(facts: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     replicas = facts["replicas"]
-    assert isinstance(replicas, list)
     at = ",".join(each["client"] for each in replicas)
-    count = f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"
-    lines = [f"Cell {facts['cell']} serves with {count}, data in {directory}"]
+    serving = sum("trouble" not in each for each in replicas)
+    count = str(serving) if serving == len(replicas) else f"{serving} of {len(replicas)}"
+    noun = "replica" if len(replicas) == 1 else "replicas"
+    lines = [f"Cell {facts['cell']} serves with {count} {noun}, data in {facts['dir']}"]
     for each in replicas:
-        mark = "leads" if each["id"] == facts["leader"] else ""
+        mark = "leads" if each["id"] == facts["leader"] else "MISSING" if "trouble" in each else ""
         lines.append(
-            f"  replica {each['index']}  pid {each['pid']:<8} native {each['client']}  "
+            f"  replica {each['index']}  pid {each['pid'] or '-':<8} native {each['client']}  "
             f"ZooKeeper {each['zookeeper']}  {mark}".rstrip()
         )
     lines += ["In another terminal:", f"  export {AT}={at}", "  quorate status", "Ctrl-C stops the cell."]

@@ -45,6 +45,8 @@ class LocalCell(NamedTuple):
     """Folders from which the replicas may import allowed machines."""
     options: tuple[str, ...] = ()
     """How the doors behave, as FACE.OPTION=VALUE."""
+    served: bool = False
+    """Whether it ever served, with every replica and its machines loaded."""
 
     def zookeeper(self, index: int) -> str:
         """Where replica `index` serves ZooKeeper clients, as host:port."""
@@ -58,9 +60,15 @@ class LocalCell(NamedTuple):
         """The endpoint at which native clients find replica `index`."""
         return f"tcp:{_HOST}:{self.port + _CLIENTS + index}"
 
-    def ports(self) -> list[int]:
-        """Every port the cell listens on."""
-        return [self.port + offset + index for offset in (0, _PEERS, _CLIENTS) for index in range(self.replicas)]
+    def ports(self, index: int) -> list[int]:
+        """The ports that replica `index` listens on."""
+        return [self.port + offset + index for offset in (0, _PEERS, _CLIENTS)]
+
+    @property
+    def may_miss(self) -> int:
+        """How many replicas a run may begin without: as many as leave a majority, but none before the cell has served,
+        because machines are loaded once every replica has told that it has their code."""
+        return (self.replicas - 1) // 2 if self.served else 0
 
 
 class Running(NamedTuple):
@@ -129,17 +137,20 @@ def free_base(replicas: int) -> int:
     raise Complaint("no free range of ports between 20000 and 32000", "stop something, or give --port BASE")
 
 
-def busy_ports(cell: LocalCell) -> list[int]:
-    """The ports of `cell` that somebody else listens on."""
-    busy = []
-    for port in cell.ports():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                busy.append(port)
-    return busy
+def busy_ports(cell: LocalCell) -> dict[int, list[int]]:
+    """The ports of `cell` that somebody else listens on, by the replica that needs them."""
+    busy = {index: [port for port in cell.ports(index) if _is_busy(port)] for index in range(cell.replicas)}
+    return {index: ports for index, ports in busy.items() if ports}
+
+
+def _is_busy(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return True
+    return False
 
 
 def load(directory: Path) -> tuple[LocalCell, Running | None] | None:
@@ -150,10 +161,10 @@ def load(directory: Path) -> tuple[LocalCell, Running | None] | None:
         return None
     try:
         known = json.loads(text)
-        lists = (tuple(known.get(each, ())) for each in ("machines", "allow", "path", "options"))
+        lists = {each: tuple(known.get(each, ())) for each in ("machines", "allow", "path", "options")}
         running = known["running"]
         return (
-            LocalCell(known["cell"], known["replicas"], known["port"], *lists),
+            LocalCell(known["cell"], known["replicas"], known["port"], **lists, served=known.get("served", True)),
             Running(running["pid"], running["control"]) if running else None,
         )
     except (ValueError, KeyError, TypeError) as error:

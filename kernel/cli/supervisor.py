@@ -30,11 +30,11 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
-from ..machine import Plain
 from . import ask
 from .command import Complaint
 from .control import Order
 from .local import LocalCell, remove_control, replica_directory
+from .status import Facts
 
 RESTART_AFTER: Final = 1.0
 STOP_PATIENCE: Final = 10.0
@@ -94,9 +94,11 @@ class Supervised(ProcessProtocol):
             self._again.cancel()
         if self.pid:
             return
-        directory = replica_directory(self._supervisor.directory, self.index)
-        directory.mkdir(exist_ok=True)
-        log = _open_log(directory)
+        try:
+            log = _open_log(self._supervisor.log(self.index))
+        except OSError as error:
+            self._fall(f"cannot start: {error.filename}: {error.strerror}")
+            return
         try:
             transport = self._supervisor.reactor.spawnProcess(
                 self,
@@ -133,14 +135,24 @@ class Supervised(ProcessProtocol):
         """Twisted's word that the process is gone."""
         pid, self.pid = self.pid, 0
         how = cast("ProcessDone | ProcessTerminated", reason.value)
-        words = f"signal {how.signal}" if how.signal else f"exit status {how.exitCode}"
         if self.state is not _State.STOPPED:
-            self.state = _State.FALLEN
-            self._again = self._supervisor.reactor.callLater(RESTART_AFTER, self.start)
-            self._supervisor.fallen(self.index, pid, words, by_itself=how.signal is None)
+            if how.signal:
+                self._fall(f"(pid {pid}) ended with signal {how.signal}", by_itself=False)
+            else:
+                last = _last_words(self._supervisor.log(self.index)) or "it said nothing"
+                self._fall(f"(pid {pid}) ended with exit status {how.exitCode}: {last}")
         waiting, self._ended = self._ended, []
         for each in waiting:
             each.callback(None)
+
+    def _fall(self, how: str, *, by_itself: bool = True) -> None:
+        """It does not run although it should: try again later."""
+        self.state = _State.FALLEN
+        self._again = self._supervisor.reactor.callLater(RESTART_AFTER, self.start)
+        words = f"replica {self.index} {how}"
+        self._supervisor.tell(f"{words}; it starts again in {RESTART_AFTER:g} s")
+        if by_itself:
+            self.why_down = words
 
     def forget_restart(self) -> None:
         """It stays down when it ends."""
@@ -149,11 +161,15 @@ class Supervised(ProcessProtocol):
             self._again.cancel()
 
 
+class _NotYet(Complaint):
+    """A replica does not serve, and may do so soon: the complaint for the case that it takes too long."""
+
+
 class Supervisor:
     """The replicas of one local cell, together.
 
-    Arguments: `machines_awaited`, without which the cell does not count as serving; `tell` takes a line for the person
-    who watches.
+    Arguments: `tell` takes a line for the person who watches. Attributes: `cell`, which is known to have served once
+    :meth:`serving` has returned.
     """
 
     def __init__(
@@ -161,18 +177,18 @@ class Supervisor:
         reactor: SupervisorReactor,
         directory: Path,
         cell: LocalCell,
-        machines_awaited: Sequence[str],
         tell: Callable[[str], None],
     ) -> None:
         self.reactor = reactor
         self.directory = directory
         self.cell = cell
-        self.machines_awaited = machines_awaited
+        self.tell = tell
+        # In a cell that was there before somebody may have unloaded one.
+        self._awaited = () if cell.served else cell.machines
         self.environment = dict(os.environ)
         if cell.path:
             inherited = self.environment.get("PYTHONPATH")
             self.environment["PYTHONPATH"] = os.pathsep.join([*cell.path, *([inherited] if inherited else [])])
-        self._tell = tell
         self._replicas = [Supervised(self, index) for index in range(cell.replicas)]
         self._control = ""
         self._listening: IListeningPort | None = None
@@ -187,12 +203,24 @@ class Supervisor:
             each.start()
         return self._control
 
-    async def serving(self) -> list[Mapping[str, Plain]]:
-        """Wait until every replica serves; returns what they say of themselves. A Complaint if one ended instead."""
+    async def serving(self) -> list[Facts | Complaint]:
+        """Wait until every replica serves, or has said why it does not while enough others do. Returns what each says
+        of itself, or why it is missing. A Complaint if more are missing than may be."""
+        deadline = self.reactor.seconds() + SERVE_PATIENCE
         while True:
-            found = [await self._serving(index) for index in range(self.cell.replicas)]
-            if len({each["leader"] for each in found}) == 1:  # no change of leader between the answers
+            found = [await self._look(index) for index in range(self.cell.replicas)]
+            late = self.reactor.seconds() >= deadline
+            lost = [each for each in found if isinstance(each, Complaint) and (late or not isinstance(each, _NotYet))]
+            if len(lost) > self.cell.may_miss:
+                raise self._too_few(lost)
+            serving = [each for each in found if not isinstance(each, Complaint)]
+            leaders = {each["leader"] for each in serving}
+            if len(serving) + len(lost) == len(found) and len(leaders) == 1:  # no change between the answers
+                self.cell = self.cell._replace(served=True)
+                for each in lost:
+                    self.tell(f"MISSING: {each.what}\n  {each.advice}")
                 return found
+            await self._pause()
 
     async def stop(self) -> None:
         """End every process, gently if it lets itself."""
@@ -219,14 +247,9 @@ class Supervisor:
         words += [word for each in cell.options for word in ("--option", each)]
         return words
 
-    def fallen(self, index: int, pid: int, how: str, *, by_itself: bool) -> None:
-        """A replica's process ended unasked."""
-        self._tell(f"replica {index} (pid {pid}) ended with {how}; it starts again in {RESTART_AFTER:g} s")
-        if by_itself:
-            last = _last_words(self._log(index))
-            if last:
-                self._tell(f"  its last words: {last}")
-            self._replicas[index].why_down = f"replica {index} ended with {how}: {last or 'it said nothing'}"
+    def log(self, index: int) -> Path:
+        """What replica `index` says goes there."""
+        return replica_directory(self.directory, index) / "log"
 
     # ------------------------------------------------------------ orders
 
@@ -271,35 +294,44 @@ class Supervisor:
 
     # ------------------------------------------------------------ leaves
 
-    async def _serving(self, index: int) -> Mapping[str, Plain]:
-        """Ask replica `index` until it serves. A Complaint if it says that it never will, or SERVE_PATIENCE is over."""
+    async def _serving(self, index: int) -> None:
+        """Wait until replica `index` serves. A Complaint if it says that it never will, or SERVE_PATIENCE is over."""
         deadline = self.reactor.seconds() + SERVE_PATIENCE
-        last = "it does not answer"
-        while self.reactor.seconds() < deadline:
-            try:
-                answer: Mapping[str, Plain] = await deferToThread(ask.status, self.cell.client(index), 1.0)
-            except ask.NoAnswer as no:
-                last = str(no)
-                if down := self._replicas[index].why_down:
-                    raise Complaint(down, f"mend that, and read {self._log(index)}; it is tried again all the time")
-            else:
-                last = self._lacks(index, answer)
-                if not last:
-                    return answer
-                if never := _never(answer):
-                    raise Complaint(f"replica {index} never serves as it is: {never}", f"read {self._log(index)}")
-            await deferLater(cast(IReactorTime, self.reactor), POLL)
-        raise Complaint(
-            f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {last}",
-            f"read {self._log(index)}; a cell needs a majority of its replicas running",
+        while isinstance(found := await self._look(index), _NotYet) and self.reactor.seconds() < deadline:
+            await self._pause()
+        if isinstance(found, Complaint):
+            raise found
+
+    async def _look(self, index: int) -> Facts | Complaint:
+        """What replica `index` says of itself if it serves; else why not."""
+        replica, read = self._replicas[index], f"read {self.log(index)}"
+        try:
+            answer: Facts = await deferToThread(ask.status, self.cell.client(index), 1.0)
+        except ask.NoAnswer as no:
+            if replica.why_down:
+                return Complaint(replica.why_down, f"mend that; {read}")
+            lacks = str(no)
+        else:
+            if answer["pid"] != replica.pid:
+                lacks = f"another process answers at {self.cell.client(index)}"
+            elif not (lacks := self._lacks(index, answer)):
+                return answer
+            elif never := _never(answer):
+                return Complaint(f"replica {index} never serves as it is: {never}", read)
+        return _NotYet(
+            f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {lacks}",
+            f"{read}; a cell needs a majority of its replicas running",
         )
 
-    def _lacks(self, index: int, answer: Mapping[str, Any]) -> str:
+    def _pause(self) -> Deferred[None]:
+        return deferLater(cast(IReactorTime, self.reactor), POLL)
+
+    def _lacks(self, index: int, answer: Facts) -> str:
         """What this replica lacks to serve; nothing, if it does."""
         if not answer["serving"]:
             return answer["full"] or "it follows no leader"
         loaded = {each["code"] for each in answer["plugins"]}
-        missing = [each for each in self.machines_awaited if each not in loaded]
+        missing = [each for each in self._awaited if each not in loaded]
         if missing:
             return f"{', '.join(missing)} not loaded"
         host, _, port = self.cell.zookeeper(index).rpartition(":")
@@ -307,9 +339,14 @@ class Supervisor:
             return f"nobody listens on {host}:{port}"
         return ""
 
-    def _log(self, index: int) -> Path:
-        """What replica `index` says goes there."""
-        return replica_directory(self.directory, index) / "log"
+    def _too_few(self, lost: Sequence[Complaint]) -> Complaint:
+        """Why a run ends that has hardly begun."""
+        law = (
+            "the cell cannot serve without a majority of its replicas"
+            if self.cell.served
+            else "a fresh cell begins with all of its replicas"
+        )
+        return Complaint("; ".join(each.what for each in lost), "\n  ".join([*(each.advice for each in lost), law]))
 
     def _stop(self, replica: Supervised) -> Deferred[None]:
         """End one process, by force if it does not go within STOP_PATIENCE."""
@@ -368,15 +405,15 @@ def _control_path() -> str:
     return str(path)
 
 
-def _open_log(directory: Path) -> int:
+def _open_log(path: Path) -> int:
     """The file that takes what a replica says, for appending; a long one is set aside first."""
-    path = directory / "log"
+    path.parent.mkdir(exist_ok=True)
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(directory / "log.1")
+        path.replace(path.with_name("log.1"))
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def _never(answer: Mapping[str, Any]) -> str:
+def _never(answer: Facts) -> str:
     """Why a replica that does not serve never will in this run of its process, in its own words; nothing if it may."""
     if answer["ailing"]:
         return str(answer["ailing"])

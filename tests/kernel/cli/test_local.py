@@ -14,7 +14,8 @@ from quorate.kernel.cli.local import LocalCell, Running
 
 def test_ports_of_a_cell_are_all_different() -> None:
     """ZooKeeper, peer and native ports of the largest local cell do not overlap."""
-    ports = LocalCell("c", local.REPLICAS_MAX, 20_000).ports()
+    cell = LocalCell("c", local.REPLICAS_MAX, 20_000)
+    ports = [port for index in range(local.REPLICAS_MAX) for port in cell.ports(index)]
     assert len(set(ports)) == len(ports) == 3 * local.REPLICAS_MAX
 
 
@@ -28,11 +29,19 @@ def test_a_cell_is_remembered(tmp_path: Path) -> None:
 
 
 def test_a_cell_of_before_there_were_doors_is_remembered(tmp_path: Path) -> None:
-    """A file without the newer fields reads as if they were empty."""
+    """A file without the newer fields reads as if there were no options, and as that of a cell that has served."""
     local.save(tmp_path, LocalCell("c", 3, 20_000), None)
     path = tmp_path / "cell.json"
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "options"}))
-    assert local.load(tmp_path) == (LocalCell("c", 3, 20_000), None)
+    newer = ("options", "served")
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in newer}))
+    assert local.load(tmp_path) == (LocalCell("c", 3, 20_000, served=True), None)
+
+
+@pytest.mark.parametrize(("replicas", "spare"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
+def test_how_many_replicas_a_run_may_begin_without(replicas: int, spare: int) -> None:
+    """As many as leave a majority; none before the cell has served."""
+    cell = LocalCell("c", replicas, 20_000)
+    assert (cell.may_miss, cell._replace(served=True).may_miss) == (0, spare)
 
 
 def test_options_of_doors() -> None:
@@ -78,8 +87,8 @@ def test_a_free_base_is_free_and_a_taken_port_is_seen() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", base + 11))
         taken.listen()
-        assert local.busy_ports(cell) == [base + 11]
-    assert local.busy_ports(cell) == []
+        assert local.busy_ports(cell) == {1: [base + 11]}
+    assert local.busy_ports(cell) == {}
 
 
 @pytest.mark.parametrize("count", [0, -1, 10])
