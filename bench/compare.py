@@ -15,26 +15,12 @@ import argparse
 import importlib
 import json
 import statistics
-import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 from cell import file_system, hosts, running
-
-POINTS = ((1, 1), (8, 1), (8, 32), (64, 8))
-
-
-def measure(
-    options: argparse.Namespace, op: str, sessions: int, outstanding: int, where: str, pids: list[int]
-) -> dict[str, Any]:
-    argv = [f"{options.rivals}/bin/{options.client}", "--hosts", where, "--op", op, "--size", "100"]
-    argv += ["--sessions", str(sessions), "--outstanding", str(outstanding), "--pids", ",".join(map(str, pids))]
-    argv += ["--seconds", str(options.seconds), "--warmup", "1.5"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(argv)}\n{done.stderr}")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+from load import load
 
 
 def main() -> None:
@@ -61,9 +47,10 @@ def main() -> None:
                 "zookeeper": (followers_first(rival["hosts"]), rival["pids"]),
                 "quorate": (followers_first(hosts(cell).split(",")), [r["pid"] for r in cell["replicas"]]),
             }
+            measure = partial(load, options.rivals, program=options.client, warmup=1.5)
             for where, pids in contenders.values():  # warm the JVM up, and ours for fairness
                 for op in ("set", "get", "create"):
-                    measure(argparse.Namespace(**{**vars(options), "seconds": 5}), op, 8, 32, where, pids)
+                    measure(op, where, pids=pids, sessions=8, outstanding=32, seconds=5)
             heads = (
                 "op",
                 "load",
@@ -83,7 +70,14 @@ def main() -> None:
                     seen: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
                     for _ in range(options.rounds):
                         for name, (where, pids) in contenders.items():
-                            figures = measure(options, op, sessions, outstanding, where, pids)
+                            figures = measure(
+                                op,
+                                where,
+                                pids=pids,
+                                sessions=sessions,
+                                outstanding=outstanding,
+                                seconds=options.seconds,
+                            )
                             seen[name].append(figures)
                             if options.json:
                                 print(json.dumps({"cell": name, **figures}), file=sys.stderr, flush=True)

@@ -8,10 +8,9 @@ DIR holds ``bin/zkraw`` (the lean ZooKeeper-protocol load generator). Exit statu
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 
 from cell import file_system, hosts, running, status
+from load import load
 
 
 def main() -> int:
@@ -24,12 +23,16 @@ def main() -> int:
     with running(3) as cell:
         print(file_system(cell["dir"]))
         before = status(cell)
-        argv = [f"{options.load}/bin/zkraw", "--hosts", hosts(cell), "--op", "set", "--size", "100"]
-        argv += ["--sessions", str(options.sessions), "--outstanding", str(options.outstanding)]
-        argv += ["--seconds", str(options.seconds), "--warmup", "1"]
-        load = subprocess.run(argv, capture_output=True, text=True, check=True)
+        figures = load(
+            options.load,
+            "set",
+            hosts(cell),
+            sessions=options.sessions,
+            outstanding=options.outstanding,
+            seconds=options.seconds,
+            warmup=1,
+        )
         after = status(cell)
-    figures = json.loads(load.stdout.splitlines()[-1])
     assert before is not None
     assert after is not None
     print({k: figures[k] for k in ("ops_per_s", "p50_ms", "p99_ms", "max_gap_ms", "errors") if k in figures})

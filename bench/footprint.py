@@ -16,15 +16,16 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cells_local
 from cell import QUORATE, file_system, rss
 from kazoo.client import KazooClient
+from load import load
 
 CELLS = {"zookeeper": "zk3", "quorate": "own3"}
 OPS = ("set", "create", "get")
@@ -50,23 +51,16 @@ def one(cells: Any, options: argparse.Namespace, name: str) -> dict[str, Any]:
         time.sleep(1)
         pids = cells.info(cell)["pids"]
         figures: dict[str, Any] = {"first_write_s": seconds, "fresh": [rss(pid) >> 20 for pid in pids]}
-        load(options.rivals, "set", found["hosts"], pids, WARM_SECONDS)
+        where = ",".join(found["hosts"])
+        measure = partial(load, options.rivals, hosts=where, pids=pids, sessions=8, outstanding=32, warmup=0.5)
+        measure(op="set", seconds=WARM_SECONDS)
         for op in OPS:
-            told = load(options.rivals, op, found["hosts"], pids, options.seconds)
+            told = measure(op=op, seconds=options.seconds)
             figures |= {op: told["server_cpu_us_per_op"], f"{op}s": told["ops"]}
         figures["loaded"] = [rss(pid) >> 20 for pid in pids]
         return figures
     finally:
         cells.stop(cell)
-
-
-def load(rivals: str, op: str, hosts: list[str], pids: list[int], seconds: float) -> dict[str, Any]:
-    """What the load generator tells of one operation."""
-    argv = [f"{rivals}/bin/zkraw", "--hosts", ",".join(hosts), "--op", op, "--size", "100", "--warmup", "0.5"]
-    argv += ["--sessions", "8", "--outstanding", "32", "--pids", ",".join(map(str, pids)), "--seconds", str(seconds)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
 
 
 def main() -> None:
