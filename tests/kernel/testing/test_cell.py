@@ -9,6 +9,7 @@ from quorate.kernel.client.states import State
 from quorate.kernel.machine import Commit, Refusal, SessionId, StateMachine, Ticket, command, query
 from quorate.kernel.testing.cell import Cell, NoAnswer
 from quorate.kernel.testing.checkers import Violation
+from quorate.kernel.testing.machines import Registers
 from quorate.kernel.wire.native import Consistency
 
 
@@ -55,20 +56,6 @@ class Tally(StateMachine):
 
     def session_closed(self, commit: Commit, session: SessionId, expired: bool) -> None:
         self.left.append([expired])
-
-
-class Diary(StateMachine):
-    """Another machine."""
-
-    name = "diary"
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    @command
-    def write(self, commit: Commit, line: str) -> int:
-        self.lines.append(line)
-        return len(self.lines)
 
 
 class NewTally(Tally):
@@ -244,12 +231,12 @@ def test_a_failing_machine_is_shown_with_its_traceback() -> None:
 
 def test_a_poisoned_command_halts_its_machine_and_nothing_else() -> None:
     """Five replicas are alive and alike behind it, and the other machines serve."""
-    with Cell(Tally, Diary, replicas=5) as cell:
+    with Cell(Tally, Registers, replicas=5) as cell:
         session = cell.session()
         session.call("tally", "add", "k")
         with pytest.raises(MachineHalted):
             session.call("tally", "stumble")
-        assert session.call("diary", "write", "still here") == 1
+        assert session.call("registers", "cas", "r", None, 1) is True
         cell.settle()
         hosts = [process.node.host for process in cell.world.processes.values() if process.alive]
         assert len(hosts) == 5
