@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 FACE: Final = "native"
 RETRY_MS: Final = 50
 GREETING_PATIENCE: Final = 10.0
+IDLE_SECONDS: Final = 30.0
+"""For so long a client without a session keeps its place when it says nothing and waits for nothing."""
 ACKNOWLEDGE_SECONDS: Final = 1.0
 """How often what clients have acknowledged by keepalives alone is told to the cell."""
 SHARE_SECONDS: Final = 0.01
@@ -248,7 +250,7 @@ class Client(LeanConnection):
         self._refusing = False
         self._paused = False
         self._opening = False
-        self._patience: IDelayedCall = port.replica.reactor.callLater(GREETING_PATIENCE, self.close)
+        self._patience: IDelayedCall = port.replica.reactor.callLater(GREETING_PATIENCE, self._idle)
 
     # ---------------------------------------------------------------- in
 
@@ -261,9 +263,10 @@ class Client(LeanConnection):
             self._frames.extend(map(native.decode, bodies))
             self._work()
         except Malformed as error:
-            self.tell(Failed(About.CONNECTION, 0, 0, "malformed", str(error)[:1000]))
-            self.flush()
-            self.close(after_flush=True)
+            self._hang_up("malformed", str(error)[:1000])
+            return
+        if bodies and self.greeted:
+            self._spoke()
 
     def _work(self) -> None:
         """Take up what came, as far as there is room for it."""
@@ -299,8 +302,7 @@ class Client(LeanConnection):
 
     def _hello(self, hello: Hello) -> None:
         replica = self._port.replica
-        if self._patience.active():
-            self._patience.cancel()
+        self._spoke()
         if hello.cell and hello.cell != replica.cell:
             self.end(EndReason.WRONG_CELL)
             return
@@ -356,6 +358,7 @@ class Client(LeanConnection):
             before = self._port.by_session.get(opened.session)
             if before is not None:
                 before.close()
+            self._expect_nothing()
             self.session, _, self.timeout_ms = opened
             self._port.by_session[self.session] = self
             self._events.append(native.encode(native.Opened(*opened)))
@@ -485,9 +488,11 @@ class Client(LeanConnection):
             body = wrap_payload(
                 frame.payload, session=0, number=0, acknowledged=0, events_acknowledged=0, identities=self.identities
             )
+            self._in_flight += 1
             replica.submit(PLUGINS, body, lambda reply: self._administered(frame.id, reply))
 
     def _administered(self, number: int, reply: NodeReply) -> None:
+        self._in_flight -= 1
         if not self.closed and isinstance(reply, bytes):
             self.tell(QueryReply(number, self._port.replica.host.index, reply))
 
@@ -518,6 +523,31 @@ class Client(LeanConnection):
             self.flush()
             self.close(after_flush=True)
 
+    def _hang_up(self, code: str, reason: str) -> None:
+        """Close the connection, with words."""
+        self.tell(Failed(About.CONNECTION, 0, 0, code, reason))
+        self.flush()
+        self.close(after_flush=True)
+
+    def _spoke(self) -> None:
+        """The client has said something: without a session it may now be silent for a while again."""
+        if self._patience.active():
+            self._patience.reset(IDLE_SECONDS)
+
+    def _expect_nothing(self) -> None:
+        """The client may be silent for ever from now on: its session tells whether it is there, or it is gone."""
+        if self._patience.active():
+            self._patience.cancel()
+
+    def _idle(self) -> None:
+        """There is no session, and the client has said nothing for as long as it may."""
+        if not self.greeted:
+            self.close()
+        elif self._opening or self._in_flight or self._frames:  # it is the client that waits
+            self._patience = self._port.replica.reactor.callLater(IDLE_SECONDS, self._idle)
+        else:
+            self._hang_up("idle", f"no session, and no question for {IDLE_SECONDS:g} s")
+
     def go_on(self) -> None:
         """There may be room: take up what waits, from a turn of its own."""
         self._port.replica.reactor.callLater(0, self.take_up)
@@ -528,18 +558,15 @@ class Client(LeanConnection):
             try:
                 self._work()
             except Malformed as error:
-                ClientPort._log.debug("a client's connection is closed: {error}", error=error)
-                self.close()
+                self._hang_up("malformed", str(error)[:1000])
 
     def close(self, after_flush: bool = False) -> None:
-        if self._patience.active():
-            self._patience.cancel()
+        self._expect_nothing()
         super().close(after_flush)
         self._port.forget(self)
 
     def lost(self, reason: Exception) -> None:
-        if self._patience.active():
-            self._patience.cancel()
+        self._expect_nothing()
         self._port.forget(self)
 
 

@@ -80,7 +80,7 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in bytes unless the name says otherwise. However large `clients_max` is, clients never get the last 64
-    files that the process may have open."""
+    files that the process may have open, and those without a session are sent away when they idle."""
 
     batch: int = 1 << 20
     window_slots: int = 8

@@ -19,11 +19,14 @@ big-endian. The client speaks first::
     Close                                  ->
                                            <-   Ended(CLOSED)
 
-Queries, Status and Admin need no session. Replies carry the number of the last event that the session had when the
-reply was computed: a client hands out those events first. After an Attach the replica sends the events above
-`last_event` again. A Failed about a request says that the request was *not* put into the log by this replica on this
-connection; after such a "not-serving" the replica takes no further request on that connection, so that the order of
-requests holds.
+Queries, Status and Admin need no session. A client that has none and neither asks nor waits for anything is told
+Failed(CONNECTION, "idle") after 30 seconds and hung up on, so that it takes nobody else's place; one that does not say
+Hello within 10 seconds is hung up on without a word.
+
+Replies carry the number of the last event that the session had when the reply was computed: a client hands out those
+events first. After an Attach the replica sends the events above `last_event` again. A Failed about a request says that
+the request was *not* put into the log by this replica on this connection; after such a "not-serving" the replica takes
+no further request on that connection, so that the order of requests holds.
 
 This module knows nothing of sockets, sessions or machines. Payloads stay bytes here; what they hold is said at each
 frame.

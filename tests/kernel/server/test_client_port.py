@@ -188,6 +188,46 @@ class ClientPortTests(TestCase):
         _, opened = await self.opened(cell)
         assert opened.session
 
+    async def test_nonsense_is_told_also_to_who_had_to_wait(self) -> None:
+        """A frame out of order that was taken up in a later turn ends the connection with the same words."""
+        cell = await self.started()
+        self.patch(client_port, "SHARE_SECONDS", 0.0)
+        client = self.client(cell)
+        client.say(HELLO, Kept(1, 1))
+        port = cell.running[1].client_port
+        await cell.until(lambda: port._postponed)
+        self.patch(client_port, "SHARE_SECONDS", 1.0)
+        await cell.until(lambda: client.ended)
+        assert [(each.about, each.code) for each in client.of(Failed)] == [(About.CONNECTION, "malformed")]
+
+    async def test_who_idles_without_a_session_is_sent_away(self) -> None:
+        """Who does not even greet, or greets and asks nothing, loses its place, the latter with words; who has a
+        session, or is owed an answer, keeps it, and every question begins the patience anew."""
+        cell = await self.started()
+        port = cell.running[1].client_port
+        asks = self.client(cell)
+        asks.say(HELLO)
+        await cell.until(lambda: asks.of(Welcome))
+        (server,) = port.clients
+        first = server._patience.getTime()
+        asks.say(Status(1))
+        await cell.until(lambda: asks.of(StatusReply))
+        assert server._patience.getTime() > first
+        self.patch(client_port, "IDLE_SECONDS", 0.1)
+        self.patch(client_port, "GREETING_PATIENCE", 0.1)
+        stays, _ = await self.opened(cell)
+        stays.say(HELLO)
+        owed = self.client(cell)
+        self.patch(cell.replica(1), "submit", lambda *_: None)
+        owed.say(HELLO, Admin(1, plain.encode(["load", ["second", "conftest:Ledger"]])))
+        await cell.until(lambda: owed.of(Welcome))
+        silent, idle = self.client(cell), self.client(cell)
+        idle.say(HELLO)
+        await cell.until(lambda: silent.ended and idle.ended)
+        assert silent.frames == []
+        assert [(each.about, each.code) for each in idle.of(Failed)] == [(About.CONNECTION, "idle")]
+        assert (stays.ended, owed.ended) == (False, False)
+
     async def test_a_raw_machine_hears_its_front_only(self) -> None:
         """It believes each chunk to be its front's: what a client says to it is refused before the log."""
         cell = await self.started()
