@@ -22,7 +22,8 @@ Rules:
   one of your calls.
 * What is sent and not taken by the peer is bounded: beyond ``output_limit`` the connection is dropped
   (:class:`Overflow`).
-* A peer that shuts down its sending side has what was answered flushed and is then closed.
+* A peer that shuts down its sending side has what was answered flushed and is then closed. What is owed to a peer at
+  the end goes out as long as it takes some of it every ``LINGER_SECONDS``; then it is dropped.
 
 Knows no framing and no protocol. Every reactor with descriptors serves; TLS goes through the ordinary transport.
 """
@@ -67,6 +68,9 @@ _ACCEPTS: Final = 64
 _PAUSE: Final = 0.1
 _BUFFERS: Final = 512
 
+LINGER_SECONDS: Final = 10.0
+"""An ended connection is kept for what the peer is owed as long as the peer takes some of it in each such time."""
+
 
 class Overflow(Exception):
     """The peer does not read what it is sent; the connection is dropped."""
@@ -83,8 +87,8 @@ class LeanConnection:
     """
 
     __slots__ = (
-        "__weakref__", "_closing", "_fd", "_out", "_output_limit", "_peer_done", "_reading", "_writing", "bytes_in",
-        "bytes_out", "closed", "pending", "reactor", "sock",
+        "__weakref__", "_closing", "_fd", "_lingering", "_out", "_output_limit", "_peer_done", "_reading", "_writing",
+        "bytes_in", "bytes_out", "closed", "pending", "reactor", "sock",
     )  # fmt: skip
 
     def __init__(self, reactor: Reactor, sock: socket.socket, *, output_limit: int = OUTPUT_LIMIT) -> None:
@@ -104,6 +108,7 @@ class LeanConnection:
         self._writing = False
         self._closing = False
         self._peer_done = False
+        self._lingering: IDelayedCall | None = None
 
     # ---------------------------------------------------------------- to override
 
@@ -178,13 +183,13 @@ class LeanConnection:
                 sent = 0
 
     def close(self, after_flush: bool = False) -> None:
-        """End the connection; `after_flush`: read no more, but let what is kept go out first. ``lost`` is not called
-        for it."""
+        """End the connection; `after_flush`: read no more, but let what is kept go out first, as long as the peer takes
+        it. ``lost`` is not called for it."""
         if self.closed:
             return
         if after_flush and self._out:
-            self._closing = True
             self.pause()
+            self._linger()
         else:
             self._release()
 
@@ -239,7 +244,8 @@ class LeanConnection:
         """The peer sends no more: give it what it is owed, then end."""
         self._reading = False
         if self._out:
-            self._closing = self._peer_done = True
+            self._peer_done = True
+            self._linger()
         else:
             self.connectionLost(reason)
 
@@ -264,6 +270,21 @@ class LeanConnection:
             self._writing = True
             self.reactor.addWriter(self)
 
+    def _linger(self) -> None:
+        """The connection has ended but for what is kept: that goes out while the peer takes it."""
+        self._closing = True
+        if self._lingering is None:
+            self._lingering = self.reactor.callLater(LINGER_SECONDS, self._lingered, self.bytes_out)
+
+    def _lingered(self, bytes_out: int) -> None:
+        self._lingering = None
+        if self.bytes_out > bytes_out:
+            self._linger()
+        elif self._peer_done:
+            self._break(Overflow(f"{self.pending} bytes wait for a peer that has gone"))
+        else:
+            self._release()
+
     def _break(self, reason: Exception) -> None:
         """Something found during a send: stop at once, tell `lost` from a turn of its own."""
         self._release()
@@ -271,6 +292,9 @@ class LeanConnection:
 
     def _release(self) -> None:
         self.closed = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         if self._reading:
             self._reading = False
             self.reactor.removeReader(self)

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from quorate.kernel.server.lean import LeanConnection, LeanListener, Overflow
+from quorate.kernel.server.lean import LINGER_SECONDS, LeanConnection, LeanListener, Overflow
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -131,6 +131,31 @@ def test_close_after_flush(reactor: MemoryReactorClock, pair: Any) -> None:
         got += len(piece)
     assert got == len(content)
     assert connection.reasons == []
+    assert not reactor.getDelayedCalls()
+
+
+@pytest.mark.parametrize("peer_done", [False, True], ids=["we", "the peer"])
+def test_what_is_owed_goes_out_only_while_the_peer_takes_it(
+    reactor: MemoryReactorClock, pair: Any, peer_done: bool
+) -> None:
+    """Whoever ended it: a peer that reads nothing for LINGER_SECONDS loses the rest, and the descriptor is free; one
+    that reads keeps the connection for longer than that."""
+    connection, far = pair
+    connection.send(bytes(2 << 20))
+    if peer_done:
+        connection.readConnectionLost(Failure(ConnectionDone()))
+    else:
+        connection.close(after_flush=True)
+    for _ in range(3):
+        reactor.advance(LINGER_SECONDS * 0.9)
+        far.recv(1 << 18)
+        connection.doWrite()
+    assert not connection.closed
+    reactor.advance(LINGER_SECONDS)
+    reactor.advance(LINGER_SECONDS)
+    assert connection.closed
+    assert not reactor.getDelayedCalls()
+    assert [type(reason) for reason in connection.reasons] == [Overflow] * peer_done
 
 
 def test_peer_that_hangs_up(reactor: MemoryReactorClock, pair: Any) -> None:
