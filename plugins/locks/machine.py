@@ -40,7 +40,8 @@ WITHDRAWN: Final = "withdrawn"
 
 
 class Claim(NamedTuple):
-    """One acquire, from its command to its end. `session` is 0 for a ghost; `token` is 0 while it waits."""
+    """One acquire, from its command to its end. `session` is 0 for a ghost; `token` is 0 while it waits, `ticket` is
+    not. A timer named by its number ends it: a wait at its deadline, a ghost after its delay."""
 
     number: int
     session: SessionId
@@ -51,7 +52,6 @@ class Claim(NamedTuple):
     since_wall: int
     token: int
     ticket: Ticket
-    deadline: int
 
 
 class LocksMachine(StateMachine):
@@ -92,31 +92,18 @@ class LocksMachine(StateMachine):
             raise Refusal("too-many-claims", f"a session may have {CLAIMS_PER_SESSION_MAX}, the cell {CLAIMS_MAX}")
         if delay_ms < 0 or (wait_ms is not None and not 0 <= wait_ms <= WAIT_MS_MAX):
             raise Refusal("bad-arguments", "times are not negative and a wait is at most a year")
-        clear = self.table.free(wants)
-        if not clear and wait_ms == 0:
-            return TIMEOUT
-        number = commit.index
-        ticket, deadline = Ticket(0), 0
-        if not clear:
+        number, ticket = commit.index, Ticket(0)
+        if not self.table.free(wants):
+            if wait_ms == 0:
+                return TIMEOUT
             ticket = commit.park()
             if wait_ms is not None:
-                deadline = commit.time + wait_ms
-                commit.set_timer(f"wait:{number}", deadline)
+                commit.set_timer(str(number), commit.time + wait_ms)
         self.table.enter(number, wants)
         self.labels.setdefault(commit.session, {})[label] = number
-        self.claims[number] = Claim(
-            number,
-            commit.session,
-            label,
-            wants,
-            min(delay_ms, DELAY_MS_MAX),
-            who[:NAME_CHARS_MAX],
-            commit.wall,
-            commit.index if clear else 0,
-            ticket,
-            deadline,
-        )
-        return commit.index if clear else ticket
+        delay_ms, who, token = min(delay_ms, DELAY_MS_MAX), who[:NAME_CHARS_MAX], 0 if ticket else number
+        self.claims[number] = Claim(number, commit.session, label, wants, delay_ms, who, commit.wall, token, ticket)
+        return ticket or token
 
     @command
     def release(self, commit: Commit, label: int) -> bool:
@@ -195,13 +182,13 @@ class LocksMachine(StateMachine):
             claim = self.claims[number]
             if expired and claim.token and claim.delay_ms:
                 self.claims[number] = claim._replace(session=NO_SESSION)
-                commit.set_timer(f"delay:{number}", commit.time + claim.delay_ms)
+                commit.set_timer(str(number), commit.time + claim.delay_ms)
             else:
                 gone.append(claim)
         self._remove(commit, gone)
 
     def timer_fired(self, commit: Commit, key: str) -> None:
-        claim = self.claims[int(key.partition(":")[2])]
+        claim = self.claims[int(key)]
         if claim.ticket:
             commit.resolve(claim.ticket, TIMEOUT)
         self._remove(commit, [claim])
@@ -244,10 +231,7 @@ class LocksMachine(StateMachine):
         for claim in claims:
             clear.update(dict.fromkeys(self.table.leave(claim.number)))
             del self.claims[claim.number]
-            if claim.deadline and not claim.token:
-                commit.cancel_timer(f"wait:{claim.number}")
-            if not claim.session:
-                commit.cancel_timer(f"delay:{claim.number}")
+            commit.cancel_timer(str(claim.number))
             mine = self.labels.get(claim.session)
             if mine is not None:
                 del mine[claim.label]
@@ -257,7 +241,6 @@ class LocksMachine(StateMachine):
             self._grant(commit, self.claims[number])
 
     def _grant(self, commit: Commit, claim: Claim) -> None:
-        if claim.deadline:
-            commit.cancel_timer(f"wait:{claim.number}")
-        self.claims[claim.number] = claim._replace(token=commit.index, ticket=Ticket(0), deadline=0)
+        commit.cancel_timer(str(claim.number))
+        self.claims[claim.number] = claim._replace(token=commit.index, ticket=Ticket(0))
         commit.resolve(claim.ticket, commit.index)
