@@ -127,8 +127,7 @@ class Supervised(ProcessProtocol):
         self._ended.append(done)
         with contextlib.suppress(ProcessExitedAlready):  # then its end is about to be told
             self.send(number)
-            if self.state is _State.PAUSED:
-                self.send(signal.SIGCONT)
+            self.send(signal.SIGCONT)  # whatever it is told, a paused process takes it up only then
         return done
 
     def processEnded(self, reason: Failure) -> None:
@@ -317,7 +316,8 @@ class Supervisor:
             elif not (lacks := self._lacks(index, answer)):
                 return answer
             elif never := _never(answer):
-                return Complaint(f"replica {index} never serves as it is: {never}", read)
+                remedy = f"{read}; a remedy takes effect when its process starts again"
+                return Complaint(f"replica {index} never serves as it is: {never}", remedy)
         return _NotYet(
             f"replica {index} does not serve after {SERVE_PATIENCE:g} s: {lacks}",
             f"{read}; a cell needs a majority of its replicas running",

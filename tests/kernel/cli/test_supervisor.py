@@ -157,6 +157,7 @@ def test_start_gives_up_on_a_replica_that_says_why_it_never_serves(new_cell: Any
     assert f"go on with `quorate cell resume 0 --dir {cell.directory}`" in refused()
     cell.order("stop", 0)
     folder = Path(cell.facts["replicas"][0]["dir"])
+    assert "Main loop terminated" in (folder / "log").read_text().splitlines()[-1], "it did not end by itself"
     folder.rename(folder.with_name("kept"))
     said = refused()
     assert "replica 0 never serves as it is: a peer refuses its disk: member 1 is known with the disk" in said
