@@ -33,8 +33,8 @@ what is left of the scope. It is kept whole, no hash stands for it: no world is 
    as well happen after it (a persistent set of one step: Godefroid, *Partial-order methods*, 1996, chapter 4). Two of
    the checks could be blind to what is skipped, those that ask whether something is durable *already*. One is made when
    a message leaves, which the sync does not hasten for any other message. For the other, that what is handed out is on
-   the disks of a quorum, votes of a member that leads are left out: they are the only ones that are counted without a
-   message.
+   the disks of a quorum, votes that are counted without a message are left out: those of a member that leads, and where
+   leaders vouch for theirs, because somebody is in a hurry, those of everybody.
 4. Messages that are too late to have any effect are taken out of the network (:mod:`.explorer_network`).
 5. Members that campaign may be renamed without changing the order of their ballots, and payloads are interchangeable:
    so scopes name the candidates, and propose in one order.
@@ -119,7 +119,8 @@ class Explorer:
         self.scope = scope
         options = Options(lease=scope.lease, heartbeat=1, drift_ppm=scope.drift, campaign_spread=0, retained=0)
         rates = {MemberId(member): rate for member, rate in scope.rates}
-        self._setting = setting = Setting(scope.founding(), options, rates, scope.muted, scope.canvass)
+        hurried = frozenset(map(MemberId, scope.hurried))
+        self._setting = setting = Setting(scope.founding(), options, rates, scope.muted, scope.canvass, hurried)
         self._judge = Judge(scope.founding())
         self._members = scope.running()
         self._places = {member: place for place, member in enumerate(self._members)}
@@ -282,6 +283,8 @@ class Explorer:
             for candidate in scope.candidates:
                 if candidate != member:
                     yield Step("transfer", MemberId(candidate), now), left._replace(transfers=left.transfers - 1)
+        if scope.hurried and not state.leads:
+            yield Step("speak", None, now), left
         if left.snapshots and member in scope.keepers and state.applied > state.disk.snapshot:
             yield Step("compact", None, now), left._replace(snapshots=left.snapshots - 1)
 
@@ -311,7 +314,8 @@ class Explorer:
         if not spot.tried:
             spot.tried = True
             state = spot.state
-            if not (state.leads and any(isinstance(record, AcceptedValue) for record in state.writes[0].records)):
+            counted = state.leads or self.scope.hurried
+            if not (counted and any(isinstance(record, AcceptedValue) for record in state.writes[0].records)):
                 outcome = self._try(world, number, Step("sync"))
                 if self._spots[outcome.spot].state.core == state.core:
                     spot.calm = outcome

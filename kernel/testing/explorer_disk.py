@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..paxos.ballot import DECIDED, NO_BALLOT, NO_SLOT, Ballot, MemberId, Slot
-from ..paxos.messages import Accept, Accepted, Message, Prepare, Promise, Value
+from ..paxos.messages import Accept, Accepted, Message, Prepare, Promise, Value, Vouched
 from ..paxos.quorum import Configuration
 from ..paxos.ready import AcceptedValue, DurableState, KnownChosen, Promised, Record
 
@@ -98,3 +98,7 @@ class Disk(NamedTuple):
             for slot in range(max(message.first, self.snapshot + 1), message.last + 1):
                 if slot not in slots:
                     raise Broken(f"slot {slot} is said to be accepted in ballot {message.ballot}, but not on disk")
+        if isinstance(message, Vouched) and not any(
+            cast.slot == message.slot and cast.ballot == message.ballot for cast in self.cast
+        ):
+            raise Broken(f"slot {message.slot} is vouched for in ballot {message.ballot}, but not on disk")

@@ -2,7 +2,8 @@
 
 :func:`identity` walks all attributes of all parts of a core, whatever they are called, so that a new attribute counts
 by itself. Left out is only what says the same in every core or nothing at all: settings, wiring (methods), and the
-count of records, for which numbers of records stand as distances from the newest. Order counts in lists; in
+count of records, for which numbers of records stand as distances from the newest; and what is `idle`: in this world it
+influences nothing, as whoever says so must argue. Order counts in lists; in
 dictionaries only where the core goes through them in order (`ORDERED`). Parts get numbers, so that what many cores have
 in common is kept once.
 """
@@ -44,17 +45,22 @@ class Names:
         return self._numbers.setdefault(thing, len(self._numbers))
 
 
-def identity(core: Replica, newest: int, names: Names) -> int:
-    """The name of what `core` is; the newest record that it ever wrote is number `newest`."""
-    return _Walk(newest, names).part(core)
+Idle = frozenset[tuple[type, str]]
+"""Attributes that influence nothing: type of the part, and name."""
+
+
+def identity(core: Replica, newest: int, names: Names, idle: Idle = frozenset()) -> int:
+    """The name of what `core` is, but for what is `idle`; the newest record that it ever wrote is number `newest`."""
+    return _Walk(newest, names, idle).part(core)
 
 
 class _Walk:
     """One walk: a part that is reached a second time is not entered again."""
 
-    def __init__(self, newest: int, names: Names) -> None:
+    def __init__(self, newest: int, names: Names, idle: Idle) -> None:
         self._newest = newest
         self._names = names
+        self._idle = idle
         self._met: dict[int, int] = {}
 
     def part(self, part: object) -> int:
@@ -65,7 +71,7 @@ class _Walk:
         met[id(part)] = len(met)
         found: list[Any] = [type(part)]
         for name in _attributes(part):
-            if name not in _SKIPPED:
+            if name not in _SKIPPED and (type(part), name) not in self._idle:
                 found.append(self.attribute(part, name, getattr(part, name)))
         return self._names[tuple(found)]
 

@@ -18,12 +18,13 @@ from typing import Any, Final, NamedTuple
 
 from ..paxos.ballot import NO_BALLOT, NO_SLOT, MemberId, Slot
 from ..paxos.configuration import encode_change, reconfigured
+from ..paxos.following import Following
 from ..paxos.messages import Accept, Canvass, Canvassed, Kind, Message, Prepare, Sender, SnapshotChunk, Value
 from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, ReadResult, Ready, Record, Send
 from ..paxos.replica import Options, Replica
 from .explorer_disk import Broken, Cast, Disk
-from .explorer_identity import Names, identity
+from .explorer_identity import Idle, Names, identity
 
 _UNUSED: Final = Random(0)
 """The settings leave nothing to chance: every spread is 0."""
@@ -111,6 +112,8 @@ class Setting:
         muted: messages of these types are never delivered.
         canvass: whether candidates really ask before they prepare. If not, everybody is taken to have said yes, which
             includes every case: nothing that is safe may depend on the answers.
+        hurried: at these members somebody waits. If there are none, no leader vouches for its votes, so no follower
+            counts its own, and which of them are durable is to it as good as unknown.
     """
 
     def __init__(
@@ -120,11 +123,14 @@ class Setting:
         rates: dict[MemberId, int],
         muted: frozenset[type[Message]],
         canvass: bool,
+        hurried: frozenset[MemberId] = frozenset(),
     ) -> None:
         self.founding = founding
         self.options = options
         self.muted = muted
         self.canvass = canvass
+        self.hurried = hurried
+        self.idle: Idle = frozenset() if hurried else frozenset({(Following, "_own")})
         self._rates = rates
         self.names = Names()
         self._logs: list[tuple[Value, ...]] = []
@@ -205,7 +211,7 @@ def deaf(setting: Setting, state: State, letters: Iterable[Letter], now: int) ->
             return False
         if any(type(message) not in setting.muted for _, message in ready.messages):
             return False
-    return identity(core, state.newest, setting.names) == state.core
+    return identity(core, state.newest, setting.names, setting.idle) == state.core
 
 
 def _first(setting: Setting, state: State) -> Replica:
@@ -231,6 +237,7 @@ class _Run:
         self._setting = setting
         self._before = state
         self._core = core
+        self._served = core.serving
         self._now = setting.clock(state.member, now)
         self._calls = list(state.calls)
         self._newest = state.newest
@@ -259,6 +266,8 @@ class _Run:
             self._sync()
         elif name in ("tick", "campaign"):
             self._call("tick", now)
+        elif name == "speak":
+            self._call("speak")
         elif name == "propose":
             for payload in subject:
                 self._call("propose", Value(Kind.COMMANDS, payload), now)
@@ -288,7 +297,13 @@ class _Run:
     # ---------------------------------------------------------------- out
 
     def settle(self) -> None:
-        """Carry out what the core wants, as a driver must."""
+        """Carry out what the core wants, as a driver must; who begins to serve knows at once where somebody waits."""
+        self._carry_out()
+        if self._setting.hurried and self._core.serving and not self._served:
+            self._call("hurry", self._setting.hurried)
+            self._carry_out()
+
+    def _carry_out(self) -> None:
         while (ready := self._core.ready()) is not NOTHING:
             self._readies.append(ready)
             self._newest = ready.upto
@@ -377,7 +392,7 @@ class _Run:
         born = before.birth.promised if before.birth.promised.member == before.member else NO_BALLOT
         writes = tuple((write.records, write.after, newest - write.number) for write in self._writes)
         names = self._setting.names
-        name = identity(core, newest, names)
+        name = identity(core, newest, names, self._setting.idle)
         key = (
             before.member,
             name,

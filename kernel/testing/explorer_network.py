@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..paxos.ballot import MemberId
-from ..paxos.messages import Accept, Accepted, Commit, Heartbeat, Message, Prepare, Promise, Refused
+from ..paxos.messages import Accept, Accepted, Commit, Heartbeat, Message, Prepare, Promise, Refused, Vouched
 from .explorer_member import Letter, State
 
 Trial = Callable[[State, Iterable[Letter]], bool]
@@ -92,7 +92,7 @@ class Network:
             if not state.leads or promised < ballot:
                 return False
             return isinstance(message, Promise) or (state.applied >= message.last and not self._transfers)
-        if isinstance(message, Prepare | Accept | Heartbeat | Commit):
+        if isinstance(message, Prepare | Accept | Heartbeat | Commit | Vouched):
             return not self._refusals and promised > message.ballot
         return False
 

@@ -33,7 +33,8 @@ class Scope(NamedTuple):
     campaign, `campaigns` times in all. Whoever serves makes the `proposals`, in order (each a tuple of payloads
     proposed in one turn), the `changes`, each once and in any order, and `transfers` of leadership to candidates.
     `crashers` crash and restart, `crashes` times in all, with any part of what is being written. Leaders heartbeat up
-    to `beats` times by themselves. `readers` ask for `reads` linearizable reads, `keepers` take `snapshots`.
+    to `beats` times by themselves. `readers` ask for `reads` linearizable reads, `keepers` take `snapshots`. Whoever
+    serves knows that somebody waits at each of the `hurried`.
 
     `opening`: what happens before the exploration begins, line by line: "1 campaigns", "1 proposes a", "1 changes
     PROMOTE 4"; "settle 1 2", all messages among these arrive and all their writes become durable; "hush", the network
@@ -60,6 +61,7 @@ class Scope(NamedTuple):
     readers: tuple[int, ...] = ()
     snapshots: int = 0
     keepers: tuple[int, ...] = ()
+    hurried: tuple[int, ...] = ()
     writes: int = 2
     opening: tuple[str, ...] = ()
     instants: int = 1

@@ -11,6 +11,7 @@ from .explorer_scope import QUIET, Scope, change
 _VOTES_ONLY: Final = QUIET | {Heartbeat, Refused, Commit, Fetch, Chosen}
 """For worlds that are about promises and votes: nobody but leaders learns what is chosen."""
 _NO_REFUSALS: Final = QUIET | {Heartbeat, Refused}
+_NO_FETCHING: Final = frozenset({Refused, Fetch, Chosen, Commit})
 
 
 ONE_LEADER: Final = Scope("one leader", candidates=(1,), campaigns=1, proposals=((b"a",),), muted=_VOTES_ONLY)
@@ -107,7 +108,7 @@ LEASES: Final = Scope(
     instants=4,
     lease=3,
     beats=1,
-    muted=frozenset({Refused, Fetch, Chosen, Commit}),
+    muted=_NO_FETCHING,
 )
 
 READS: Final = Scope(
@@ -118,8 +119,35 @@ READS: Final = Scope(
     beats=1,
     reads=1,
     readers=(1,),
-    muted=frozenset({Refused, Fetch, Chosen, Commit}),
+    muted=_NO_FETCHING,
 )
+
+VOUCHED: Final = SECOND_LEADER._replace(name="vouched", hurried=(2, 3))
+
+VOUCHED_ALONE: Final = VOUCHED._replace(
+    name="vouched, one client",
+    opening=("1 campaigns", "settle 1 2 3", "1 proposes a", "settle 1 2 3", "hush"),
+    proposals=((b"b",),),
+    hurried=(3,),
+)
+"""Member 3 knows that nobody waits anywhere else, and so does not tell at once that it voted for `b`."""
+
+VOUCHED_READS: Final = Scope(
+    "vouched, reads",
+    opening=("1 campaigns", "settle 1 2 3", "hush"),
+    candidates=(),
+    campaigns=0,
+    proposals=((b"a",),),
+    beats=0,
+    reads=1,
+    readers=(1,),
+    hurried=(2, 3),
+    lease=3,
+    muted=_NO_FETCHING,
+)
+"""The leader holds its lease for ever; a follower may know before it does that `a` is chosen."""
+
+VOUCHED_CHANGE: Final = MEMBERSHIP._replace(name="vouched, 3 to 4", campaigns=0, hurried=(2, 3, 4))
 
 HAND_OVER: Final = LEASES._replace(
     name="hand over",
@@ -139,6 +167,9 @@ SMALL: Final = (
     ONE_LEADER._replace(name="pre-vote", proposals=(), canvass=True, muted=QUIET),
     LEASES,
     HAND_OVER,
+    VOUCHED,
+    VOUCHED_ALONE,
+    VOUCHED_READS,
 )
 """Scopes that take seconds."""
 
@@ -165,5 +196,11 @@ FULL: Final = (
     HAND_OVER._replace(name="hand over, late messages", opening=LEASES.opening),
     READS,
     READS._replace(name="reads at a follower", readers=(3,)),
+    VOUCHED._replace(name="vouched, two proposals", proposals=_TWO),
+    VOUCHED._replace(name="vouched, a crash", crashes=1),
+    VOUCHED_ALONE._replace(name="vouched, one client, a crash", crashes=1),
+    VOUCHED_READS._replace(name="vouched, reads, a crash", crashes=1),
+    VOUCHED_READS._replace(name="vouched, reads without a lease", lease=0, beats=1),
+    VOUCHED_CHANGE,
 )
 """Scopes that take minutes."""

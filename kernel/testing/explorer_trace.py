@@ -44,7 +44,12 @@ def _happening(before: State, step: Step) -> str:
         return f"is to hand over to {subject}"
     if name == "change":
         return f"proposes to {subject.kind.name} {subject.member.id}"
-    plain = {"tick": "has its timer fire", "campaign": "campaigns", "compact": "takes a snapshot"}
+    plain = {
+        "tick": "has its timer fire",
+        "campaign": "campaigns",
+        "compact": "takes a snapshot",
+        "speak": "has something to say to its leader",
+    }
     return plain.get(name) or f"is asked for a read, when slot {subject} was handed out"
 
 

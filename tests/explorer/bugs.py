@@ -14,10 +14,11 @@ from quorate.kernel.paxos.election import Election
 from quorate.kernel.paxos.following import Following
 from quorate.kernel.paxos.leadership import Leadership
 from quorate.kernel.paxos.lease import Lease
-from quorate.kernel.paxos.messages import Accepted, Kind
+from quorate.kernel.paxos.messages import Accepted, Kind, Vouched
 from quorate.kernel.paxos.proposer import Preparation
 from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from quorate.kernel.paxos.replica import Replica
+from quorate.kernel.paxos.telling import Telling
 from quorate.kernel.testing.explorer_scope import Scope
 from quorate.kernel.testing.explorer_scopes import (
     CATCH_UP,
@@ -29,6 +30,10 @@ from quorate.kernel.testing.explorer_scopes import (
     READS,
     SECOND_LEADER,
     SHRINKING,
+    VOUCHED,
+    VOUCHED_ALONE,
+    VOUCHED_CHANGE,
+    VOUCHED_READS,
 )
 
 
@@ -41,6 +46,7 @@ class Bug(NamedTuple):
 
 
 BUGS: dict[str, Bug] = {}
+QUORUM = "not on the disks of a quorum"
 DISAGREEMENT = "two values are chosen|where .* is chosen|a second value|another value"
 
 
@@ -124,7 +130,7 @@ def prepare_before_the_promise_is_durable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Election, "prepare", prepare)
 
 
-@bug(ONE_LEADER, "not on the disks of a quorum")
+@bug(ONE_LEADER, QUORUM)
 def own_vote_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     """A leader counts its own vote when it proposes."""
     real = Leadership._propose
@@ -264,10 +270,78 @@ def votes_dropped_with_the_log_that_a_snapshot_replaces(patch: pytest.MonkeyPatc
     patch.setattr(Replica, "installed", installed)
 
 
+# ---------------------------------------------------------------- followers that count
+
+
+@bug(VOUCHED, "vouched for in ballot .*, but not on disk")
+def vouched_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """A leader vouches for its vote when it proposes."""
+    real = Telling._vouch
+
+    def vouch(self: Telling) -> None:
+        real(self)
+        after = self._effects.after
+        self._effects.messages.extend([send for send in after if type(send.message) is Vouched])
+        after[:] = [send for send in after if type(send.message) is not Vouched]
+
+    patch.setattr(Telling, "_vouch", vouch)
+
+
+@bug(VOUCHED, QUORUM)
+def follower_counts_its_own_vote_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """A follower counts its own vote when it has it."""
+    patch.setattr(Following, "_decided", lambda self: self._vouched)
+
+
+@bug(VOUCHED._replace(voters=(1, 2, 3, 4, 5), opening=("1 campaigns", "settle 1 2 3 4 5", "hush"), campaigns=0), QUORUM)
+def vouched_although_two_votes_are_no_quorum(patch: pytest.MonkeyPatch) -> None:
+    """A leader of five vouches as if its vote and one other were a quorum."""
+    patch.setattr("quorate.kernel.paxos.telling.is_quorum", lambda phase, members, voters: len(set(members)) > 1)
+
+
+@bug(VOUCHED_CHANGE, QUORUM)
+def vouched_to_the_old_voters(patch: pytest.MonkeyPatch) -> None:
+    """A leader goes on to vouch to those who made a quorum with it before the change."""
+    real = Telling.adopted
+
+    def adopted(self: Telling) -> None:
+        vouched = getattr(self, "_vouched", {})
+        real(self)
+        self._vouched = vouched
+
+    patch.setattr(Telling, "adopted", adopted)
+
+
+@bug(VOUCHED_ALONE, "said to be accepted in ballot .*, but not on disk")
+def kept_back_and_then_told_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """A follower that need not tell its vote at once tells it with the next message, durable or not."""
+
+    def speak(self: Following) -> None:
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            self._effects.send(owed.ballot.member, owed)
+
+    patch.setattr(Following, "speak", speak)
+
+
+@bug(VOUCHED_READS, "a read is answered as of slot")
+def read_without_what_was_vouched_for(patch: pytest.MonkeyPatch) -> None:
+    """A leader answers reads under its lease as of what it knows to be chosen itself."""
+    real = Leadership.read
+
+    def read(self: Leadership, asker: Any, context: int, now: int) -> None:
+        assert self._telling is not None
+        vouched, self._telling.vouched = self._telling.vouched, Slot(0)
+        real(self, asker, context, now)
+        self._telling.vouched = vouched
+
+    patch.setattr(Leadership, "read", read)
+
+
 # ---------------------------------------------------------------- membership
 
 
-@bug(MEMBERSHIP, "not on the disks of a quorum")
+@bug(MEMBERSHIP, QUORUM)
 def quorum_of_the_old_configuration(patch: pytest.MonkeyPatch) -> None:
     """A leader goes on to count by the voters that it began with."""
     real = Leadership.adopted
@@ -281,7 +355,7 @@ def quorum_of_the_old_configuration(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leadership, "adopted", adopted)
 
 
-@bug(SHRINKING, "not on the disks of a quorum|two values")
+@bug(SHRINKING, QUORUM + "|two values")
 def configuration_active_when_only_accepted(patch: pytest.MonkeyPatch) -> None:
     """A leader counts by the new voters from when it proposes a change."""
     real = Leadership._propose

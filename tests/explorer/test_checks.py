@@ -7,7 +7,7 @@ import re
 import pytest
 from quorate.kernel.paxos.ballot import DECIDED, Ballot, MemberId, Slot
 from quorate.kernel.paxos.configuration import encode_change
-from quorate.kernel.paxos.messages import NOOP, Accept, Accepted, Kind, Prepare, Promise, Value, Vote
+from quorate.kernel.paxos.messages import NOOP, Accept, Accepted, Kind, Prepare, Promise, Value, Vote, Vouched
 from quorate.kernel.paxos.quorum import ChangeKind
 from quorate.kernel.paxos.ready import AcceptedValue, Committed, KnownChosen, Promised, Ready, Send
 from quorate.kernel.paxos.replica import Options, Replica
@@ -64,10 +64,11 @@ def test_what_is_known_to_be_chosen_has_a_value(disk: Disk) -> None:
         (Accept(HIGH, FIRST, (A,), Slot(0)), "member 1 uses the ballot 2.2 of another"),
         (Accepted(LOW, FIRST, Slot(2)), "slot 2 is said to be accepted in ballot 1.1, but not on disk"),
         (Accepted(HIGH, FIRST, FIRST), "Accepted 2.2 is sent while the disk holds 1.1"),
+        (Vouched(LOW, Slot(2), alone=False), "slot 2 is vouched for in ballot 1.1, but not on disk"),
     ],
 )
 def test_nothing_is_said_that_the_disk_does_not_hold(
-    disk: Disk, message: Promise | Prepare | Accept | Accepted, words: str
+    disk: Disk, message: Promise | Prepare | Accept | Accepted | Vouched, words: str
 ) -> None:
     """Each kind of message that stands on the disk."""
     with pytest.raises(Broken, match=re.escape(words)):

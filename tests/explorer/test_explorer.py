@@ -20,7 +20,15 @@ from quorate.kernel.testing.explorer_disk import Broken, Disk
 from quorate.kernel.testing.explorer_identity import Names, identity
 from quorate.kernel.testing.explorer_member import Setting
 from quorate.kernel.testing.explorer_scope import QUIET, Scope
-from quorate.kernel.testing.explorer_scopes import CATCH_UP, FULL, ONE_LEADER, SECOND_LEADER, SMALL
+from quorate.kernel.testing.explorer_scopes import (
+    CATCH_UP,
+    FULL,
+    ONE_LEADER,
+    SECOND_LEADER,
+    SMALL,
+    VOUCHED,
+    VOUCHED_ALONE,
+)
 
 
 @pytest.mark.parametrize("scope", SMALL, ids=[scope.name for scope in SMALL])
@@ -100,8 +108,10 @@ def test_plain_worlds_show_the_same_bugs(name: str, monkeypatch: pytest.MonkeyPa
         SECOND_LEADER,
         ONE_LEADER._replace(proposals=(), crashes=1),
         ONE_LEADER._replace(proposals=(), muted=CATCH_UP.muted),
+        VOUCHED,
+        VOUCHED_ALONE,
     ],
-    ids=["one leader", "second leader", "a crash", "catch-up"],
+    ids=["one leader", "second leader", "a crash", "catch-up", "vouched", "vouched, one client"],
 )
 def test_reductions_change_no_verdict(scope: Scope) -> None:
     """With and without eager writes and the removal of late messages the same logs are decided; with them there are
@@ -152,6 +162,19 @@ def test_a_late_message_that_has_an_effect_is_told(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Replica, "receive", receive)
     assert "a late message has an effect: Promise" in Explorer(ONE_LEADER._replace(proposals=())).run().failure
+
+
+def test_what_nobody_asks_for_makes_no_difference() -> None:
+    """A follower to which nobody vouches may know which of its votes are durable, or not: the states are fewer, and the
+    same is decided."""
+    explorer, knowing = Explorer(SECOND_LEADER), Explorer(SECOND_LEADER)
+    knowing._setting.idle = frozenset()
+    without, told_apart = explorer.run(), knowing.run()
+    assert without.complete
+    assert told_apart.complete
+    assert without.decided == told_apart.decided
+    assert without.failure == told_apart.failure == ""
+    assert 2 * without.states < told_apart.states
 
 
 def test_states_that_differ_are_told_apart() -> None:
