@@ -14,6 +14,7 @@ reads               no linearizable read is answered as of a slot below one that
 same state          after equal slots the digests are equal, and so are the sessions
 one leader          at no instant two members hold a master lease, each by its own clock
 sessions            no session is expired while its client, by its own clock, still holds a lease on it
+renewals            no leader refuses to renew a session only because it does not know yet that it was opened
 one holder          at no instant two clients hold the same lock, each by its own clock
 tokens              the tokens of a lock only grow
 =================== ==================================================================================================
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..applied import Applied
 from ..host import MachineHost
+from ..machine import SessionId
 from ..paxos.ballot import Ballot, Slot
 from ..paxos.configuration import reconfigured
 from ..paxos.messages import NOOP, Kind, Value
@@ -92,7 +94,8 @@ class Watch:
         self._clients: dict[int, Holder] = {}
         self._locks: dict[str, dict[int, Holder]] = {}
         self._tokens: dict[str, int] = {}
-        self._expired: set[int] = set()
+        self._attached: set[int] = set()
+        self._ended: set[int] = set()
 
     # ---------------------------------------------------------------- the log
 
@@ -142,10 +145,11 @@ class Watch:
 
     def batch(self, member: int, applied: Applied) -> None:
         """A batch was applied by `member`."""
+        self._attached.update(applied.attached)
         for session, expired in applied.ended:
-            if session in self._expired:
+            if session in self._ended:
                 continue
-            self._expired.add(session)
+            self._ended.add(session)
             if expired:
                 self.counts["sessions expired"] += 1
                 client = self._clients.get(session)
@@ -243,6 +247,14 @@ class Watch:
     def session(self, session: int, client: Holder) -> None:
         """`client` has this session."""
         self._clients[session] = client
+
+    def refused(self, member: int, sessions: Iterable[int], host: MachineHost) -> None:
+        """`member`, which leads and whose state is `host`, does not count renewals of `sessions`: they ended, or are
+        about to be expired."""
+        for session in sessions:
+            if session in self._attached and session not in self._ended and SessionId(session) not in host.sessions:
+                words = f"member {member} refuses to renew session {session:x}, which lives and which it does not know"
+                raise Violation("renewals", words)
 
     def acquired(self, lock: str, token: int, session: int) -> None:
         """The client of `session` learned that it holds `lock` under `token`. If it is sure of its session, then nobody

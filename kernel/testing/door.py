@@ -28,8 +28,9 @@ T = TypeVar("T")
 NATIVE: Final = "sim"
 """The scheme of the native client protocol; others go to the places beside the native port."""
 
-FIRST_PLACE: Final = 1001
-"""Places of clients in the network; members have their ids."""
+FIRST_PLACE: Final = 1000
+"""Places of clients in the network; members have their ids. Clients at odd places prefer the leader; a lone client, at
+the first place, does not."""
 
 
 class Cancelled(BaseException):

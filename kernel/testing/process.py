@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..applied import Applied
 from ..machine import Origin
 from ..node import Node
-from ..node_messages import AnyMessage
+from ..node_messages import AnyMessage, Renewed
 from ..paxos.ballot import MemberId
 from ..paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Prepare, Promise, Sender, Vouched
 from ..paxos.options import NEVER
@@ -383,6 +383,8 @@ class Process:
                 by_receiver[to] = [message]
             if type(message) is Accept:
                 proposes = True
+            elif isinstance(message, Renewed) and message.lost:
+                self._world.watch.refused(self.member, message.lost, run.node.host)
         if boundary is None:
             boundary = Boundary.PROPOSE if proposes else Boundary.SEND
         world = self._world

@@ -124,7 +124,7 @@ class Settings(NamedTuple):
             snapshot_slots=random.choice((20, 40, 100)),
         )
         sync = random.choice((150, 300, 2_000, 8_000))
-        clients = random.choice((3, 4, 5, 6, 7, 12, 19))
+        clients = random.choice((0, 3, 4, 5, 6, 7, 12, 19))  # and the one that loads the machines
         options = Options(core, node, random.choice((1 << 13, 1 << 16)), sync, random.random() < 0.15)
         return cls(
             seed,
@@ -132,7 +132,7 @@ class Settings(NamedTuple):
             replicas=random.choice((3, 3, 5)),
             clients=clients,
             busy=random.choice((0, 0, 0, 2)),
-            pause=clients * random.choice((0.1, 0.15, 0.2)),
+            pause=max(clients, 1) * random.choice((0.1, 0.15, 0.2)),
             beat=int(random.choice((0, 0, 0.06, 0.1)) * clients * SECOND),
             delay=random.choice((150, 150, 1_000, 4_000)),
             keys=random.choice((1, 2, 3)) + clients // 6,
@@ -285,7 +285,7 @@ class Simulation:
         for _ in range(self.settings.clients):
             self._put_to_work(self._new_client())
         self._put_to_work(client)
-        if SESSIONLESS_MACHINE in self._machines:
+        if SESSIONLESS_MACHINE in self._machines and self.settings.clients:  # a lone client is alone
             self.sessionless.begin()
         for _ in range(self.settings.busy):
             busy = self._new_client(BUSY_TIMEOUT)

@@ -8,6 +8,7 @@ from quorate.kernel.paxos.election import Election
 from quorate.kernel.paxos.following import Following
 from quorate.kernel.paxos.leadership import Leadership
 from quorate.kernel.paxos.proposer import Preparation
+from quorate.kernel.paxos.telling import Telling
 from quorate.kernel.testing.faults import Fault
 
 
@@ -49,6 +50,37 @@ def own_vote_counted_before_it_is_durable(plant: Plant) -> None:
                 "telling.propose(slot, value, now); did(); proposer.accepted(self._roster.member, slot, slot)"
             )
         },
+    )
+
+
+@bug("durable: ", Fault.SLOW_DISK, replicas=3)
+def follower_counts_its_own_vote_before_it_is_durable(plant: Plant) -> None:
+    """A follower to which the leader vouched for its vote counts its own when it has it, not when its disk has it."""
+    plant.edit(
+        Following._decided,
+        {
+            "return min([self._vouched, *[Slot(slot - 1) for _, slot in self._own]])": (
+                "always(not self._own); return self._vouched"
+            )
+        },
+    )
+
+
+@bug("durable: ", Fault.SLOW_DISK, replicas=3)
+def vouched_before_it_is_durable(plant: Plant) -> None:
+    """A leader vouches for its vote when it proposes, not when its disk has it."""
+    plant.edit(
+        Telling._vouch,
+        {"self._effects.after.append(Send(member, message))": "did(); self._effects.send(member, message)"},
+    )
+
+
+@bug("durable: ", Fault.SLOW_DISK, replicas=5)
+def vouched_although_two_votes_are_no_quorum(plant: Plant) -> None:
+    """A leader of five vouches for its vote as if that and one other were a quorum."""
+    plant.edit(
+        Telling._choose,
+        {"is_quorum(Phase.ACCEPT, (own, member), voters)": "always(is_quorum(Phase.ACCEPT, (own, member), voters))"},
     )
 
 

@@ -53,6 +53,47 @@ def stale_read_after_a_pause(plant: Plant) -> None:
     )
 
 
+@bug("reads: |linearizable: ", Fault.TRANSFER, replicas=3, busy=3)
+def read_without_what_was_vouched_for(plant: Plant) -> None:
+    """A leader answers reads without a look at whether it knows all to be chosen that a follower may know to be so."""
+    plant.edit(
+        Leadership.read,
+        {
+            "NO_SLOT if self._telling is None else self._telling.vouched": (
+                "NO_SLOT if self._telling is None or always(self._telling.vouched <= self._learner.chosen) else 0"
+            )
+        },
+    )
+
+
+@bug(
+    "renewals: ",
+    Fault.LOSS,
+    Fault.LATE,
+    Fault.CLIENT_KILL,
+    every=0.1,
+    machines=("registers",),
+    replicas=3,
+    clients=2,
+    beat=0,
+    pause=0.05,
+    reads=0.2,
+    session_timeout=0.5,
+    delay=150,
+    sync=150,
+)
+def renewal_counted_before_the_session_is_known(plant: Plant) -> None:
+    """A leader counts renewals at once, although a follower may know a session to be open that it does not know yet."""
+    plant.edit(
+        Node._hear,
+        {
+            "self.barrier(partial(self._count_renewals, sender.member, message), now)": (
+                "did(); self._count_renewals(sender.member, message, self.core.lease_left(now) > 0)"
+            )
+        },
+    )
+
+
 @bug("sessions: ", Fault.KILL, Fault.TRANSFER)
 def session_expired_too_early_after_a_fail_over(plant: Plant) -> None:
     """A new leader takes the sessions that it has not heard itself for silent since ever."""

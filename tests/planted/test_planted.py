@@ -20,7 +20,7 @@ FOCUSED_BUDGET = 25
 """Seeds, in the median, to find a bug with its focus."""
 ORDINARY_BUDGET = 15
 """Seeds, in the median, to find most of the bugs with settings as they are drawn."""
-NEARLY_ALL = 19
+NEARLY_ALL = 24
 """Bugs that are found without a focus."""
 PATIENCE = 80
 """Seeds to try in the default tests before a bug counts as not found."""
