@@ -1,18 +1,20 @@
 """A cell of consensus cores in memory: seeded time, network, disks and crashes, the invariants watched all along.
 
-Watched: no slot is chosen with two values, nothing is applied out of order, no two members hold the lease at one
-instant, no ballot is used twice, no message claims what the disk of its sender does not hold, a member that lost
-votes gives none, and no read is answered with an index below what was applied anywhere before it began.
+Watched: no slot is chosen with two values, nothing is applied out of order or before a quorum's disks hold it, no two
+members hold the lease at one instant, no ballot is used twice, no message claims what the disk of its sender does not
+hold, a member that lost votes gives none, and no read is answered with an index below what was applied anywhere before
+it began.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
 
 from paxos_disk import Disk
-from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
+from quorate.kernel.paxos.ballot import DECIDED, Ballot, MemberId, Slot
 from quorate.kernel.paxos.configuration import reconfigured
 from quorate.kernel.paxos.messages import (
     Accepted,
@@ -24,9 +26,10 @@ from quorate.kernel.paxos.messages import (
     Sender,
     SnapshotChunk,
     Value,
+    Vouched,
 )
-from quorate.kernel.paxos.quorum import Change, Configuration, Member, Role
-from quorate.kernel.paxos.ready import NOTHING, Ready
+from quorate.kernel.paxos.quorum import Change, Configuration, Member, Phase, Role, is_quorum
+from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, Ready, Record
 from quorate.kernel.paxos.replica import Options, Replica
 
 SNAPSHOT = 100
@@ -86,6 +89,8 @@ class Process:
         """A slot is chosen."""
         assert slot == self.applied + 1
         self.applied = slot
+        if slot not in self.cluster.log:
+            self.cluster.check_durable(slot, value, self.configuration.voters())
         known = self.cluster.log.setdefault(slot, value)
         assert known == value, f"two values chosen in slot {slot}: {known} and {value}"
         if value.kind is Kind.CONFIGURATION:
@@ -121,12 +126,18 @@ class Process:
         batch, self.writing = self.writing, []
         for ready in batch:
             for record in ready.records:
-                self.disk.write(record)
+                self.durable(record)
         for ready in batch:
             for to, message in ready.after:
                 self.cluster.post(self, to, message)
             self.core.persisted(ready.upto, self.clock())
         self.turn()
+
+    def durable(self, record: Record) -> None:
+        """`record` is on the disk."""
+        self.disk.write(record)
+        if isinstance(record, AcceptedValue) and record.ballot != DECIDED:
+            self.cluster.votes[record.slot][record.ballot, record.value].add(self.member)
 
     def read(self) -> None:
         """Ask for an index that covers everything applied anywhere by now."""
@@ -161,9 +172,11 @@ class Cluster:
         self.stuck: set[MemberId] = set()
         self.cut: set[tuple[int, int]] = set()
         self.log: dict[Slot, Value] = {}
+        self.votes: dict[Slot, dict[tuple[Ballot, Value], set[MemberId]]] = defaultdict(lambda: defaultdict(set))
         self.configurations: dict[Slot, Configuration] = {}
         self.ballots: dict[Ballot, int] = {}
         self.reads_answered = 0
+        self.vouched = 0
         roles = [Role.VOTER] * size + [Role.LEARNER] * learners
         self.founding = Configuration(
             Slot(0), tuple(Member(MemberId(i + 1), role, f"tcp:{i + 1}") for i, role in enumerate(roles))
@@ -220,6 +233,12 @@ class Cluster:
         holders = [m for m, p in self.running.items() if p.alive and p.core.lease_left(p.clock()) > 0]
         assert len(holders) <= 1, f"seed {self.seed}: members {holders} hold the lease at {self.now}"
 
+    def check_durable(self, slot: Slot, value: Value, voters: frozenset[MemberId]) -> None:
+        """What is applied for the first time was on the disks of a quorum, in one ballot."""
+        holders = [members for (_, voted), members in self.votes[slot].items() if voted == value]
+        held = any(is_quorum(Phase.ACCEPT, members, voters) for members in holders)
+        assert held, f"seed {self.seed}: slot {slot} is applied, and of {sorted(voters)} only {holders} hold it"
+
     def post(self, sender: Process, to: MemberId, message: Message) -> None:
         """A message leaves: watched, and then perhaps lost, doubled or delayed."""
         assert sender.disk.supports(message, sender.member), f"seed {self.seed}: {message} is not backed by the disk"
@@ -229,6 +248,7 @@ class Cluster:
             used = self.ballots.setdefault(message.ballot, sender.incarnation)
             assert message.ballot.member == sender.member
             assert used == sender.incarnation, f"seed {self.seed}: ballot {message.ballot} is used in two runs"
+        self.vouched += isinstance(message, Vouched)
         random = self.random
         if (sender.member, to) in self.cut or random.random() < self.loss:
             return
@@ -268,7 +288,7 @@ class Cluster:
         process.alive = False
         pending = [record for ready in process.writing for record in ready.records]
         for record in pending[: self.random.randrange(len(pending) + 1)]:
-            process.disk.write(record)
+            process.durable(record)
 
     def leader(self) -> Process | None:
         """Who serves; the newest, if an old one has not noticed."""
@@ -283,6 +303,12 @@ class Cluster:
         leader.core.propose(Value(Kind.COMMANDS, payload), leader.clock())
         leader.turn()
         return True
+
+    def hurry(self, members: frozenset[MemberId]) -> None:
+        """Tell the leader, if there is one, where somebody waits."""
+        leader = self.leader()
+        if leader is not None and leader.paused_until <= self.now:
+            leader.core.hurry(members)
 
     def change(self, change: Change) -> None:
         """Change membership; there is a leader."""

@@ -64,13 +64,23 @@ def trouble(cluster: Cluster) -> None:
 
 
 def load(cluster: Cluster, step: int) -> None:
-    """Some commands at the leader, and now and then a read anywhere."""
+    """Some commands at the leader, which is told now and then where somebody waits; and reads soon after, there and
+    anywhere, from members that may have something else to say to their leader."""
     random = cluster.random
+    if random.random() < 0.3:
+        members = sorted(cluster.running)
+        cluster.hurry(frozenset(random.sample(members, random.randrange(len(members) + 1))))
     for number in range(random.randrange(4)):
         cluster.propose(b"%d/%d" % (step, number))
-    if random.random() < 0.3:
+    for _ in range(random.randrange(3)):
+        cluster.pass_time(random.randrange(2_000))
+        leader = cluster.leader()
         process = cluster.running[random.choice(sorted(cluster.running))]
+        if leader is not None and random.random() < 0.5:
+            process = leader
         if process.alive and process.paused_until <= cluster.now:
+            if random.random() < 0.5:
+                process.core.speak()
             process.read()
 
 
@@ -108,12 +118,14 @@ def chaos(seed: int, size: int) -> Cluster:
 @pytest.mark.parametrize("block", range(10))
 def test_chaos(block: int) -> None:
     """Safety under every kind of trouble, then progress."""
-    reads = 0
+    reads = vouched = 0
     for seed in range(block * 15, block * 15 + 15):
         cluster = chaos(seed, 3 if seed % 4 else 5)
         assert len(cluster.log) > 5
         reads += cluster.reads_answered
+        vouched += cluster.vouched
     assert reads > 50
+    assert vouched > 50
 
 
 def test_slots_are_dense() -> None:
