@@ -54,6 +54,8 @@ QUIET: Final = (Accepted, Beaten, Commit, Heartbeat, Vouched)
 """Messages for the core that need no turn if they stir nothing."""
 VOTES: Final = (Accepted, Promise)
 """Messages that say what is on the sender's disk."""
+WATCHED: Final = (Renewed, Vouched)
+"""Messages that the watch hears of when they are sent."""
 RETRY_FULL: Final = 200 * MILLISECOND
 """How soon a write is tried again after the disk was full."""
 
@@ -383,8 +385,8 @@ class Process:
                 by_receiver[to] = [message]
             if type(message) is Accept:
                 proposes = True
-            elif isinstance(message, Renewed) and message.lost:
-                self._world.watch.refused(self.member, message.lost, run.node.host)
+            elif isinstance(message, WATCHED):
+                self._watched(run, message)
         if boundary is None:
             boundary = Boundary.PROPOSE if proposes else Boundary.SEND
         world = self._world
@@ -395,6 +397,13 @@ class Process:
                 content = world.encode(messages) if wire else messages
                 packet = Packet(run.sender, run.greeting, receiver.run.incarnation, content)
                 self.cause(run, boundary, send, self.member, to, packet)
+
+    def _watched(self, run: Run, message: Renewed | Vouched) -> None:
+        watch = self._world.watch
+        if isinstance(message, Renewed):
+            watch.refused(self.member, message.lost, run.node.host)
+        else:
+            watch.count("vouched to a lone client's member" if message.alone else "vouched")
 
     def cause(self, run: Run, boundary: Boundary, effect: Callable[..., object], *args: Any) -> None:
         """Have `effect(*args)` happen, behind everything that was caused before it, if the process lives so long and is

@@ -56,4 +56,6 @@ def test_everything_was_tried(totals: Totals) -> None:
     assert totals.moved >= totals.seeds / 2
     for what in ("snapshots installed", "sessions expired", "changes of membership", "disk full", "disk failed"):
         assert totals.counts[what] > 0, what
+    for what in ("vouched", "vouched to a lone client's member"):
+        assert totals.counts[what] > totals.seeds, what
     assert totals.counts["undecided histories"] <= totals.seeds / 25
