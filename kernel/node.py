@@ -355,10 +355,7 @@ class Node:
             self._hear_forward(sender, message)
         elif isinstance(message, Renew):
             if self._renewals is not None:
-                # Its sender may have seen a session opened in a slot that is not known here to be chosen yet.
-                # And whoever can say what is chosen led after the renewal came.
-                self._renewals.attend(now)
-                self.barrier(partial(self._count_renewals, sender.member, message), now)
+                self._hear_renewals(self._renewals, sender.member, message, now)
         elif isinstance(message, Renewed):
             self._reports.counted(message.report, message.lost)
         elif isinstance(message, Heads):
@@ -366,6 +363,16 @@ class Node:
         elif sender.member == self.core.leader:
             for gap in message.gaps:
                 self._outbox.rewind(gap.machine, gap.sequence)
+
+    def _hear_renewals(self, renewals: Renewals, member: int, message: Renew, now: int) -> None:
+        """What does not count may have been opened in a slot that is not known here to be chosen yet: look again when
+        it is. And whoever can say what is chosen led after the renewal came."""
+        renewals.attend(now)
+        lost = renewals.hear(message.sessions)
+        if lost or not self.core.lease_left(now):
+            self.barrier(partial(self._count_renewals, member, message), now)
+        else:
+            self._send(member, Renewed(message.report, lost))
 
     def _count_renewals(self, member: int, message: Renew, led: bool) -> None:
         if led and self._renewals is not None:

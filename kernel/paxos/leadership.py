@@ -212,7 +212,9 @@ class Leadership:
         while own and own[0].record <= upto:
             slot = own.popleft().slot
             assert self._proposer is not None
+            assert self._telling is not None
             self._proposer.accepted(member, slot, slot)
+            self._telling.accepted(member, slot)
             self._advance(now)
 
     def _advance(self, now: int) -> None:

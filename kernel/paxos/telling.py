@@ -73,6 +73,7 @@ class Telling:
         self._since = 0
         self._wide = False  # a value that everybody must have at once is among those kept
         self._vouched: dict[MemberId, Slot] = {}  # for those who may count by themselves, up to where
+        self._votes: dict[MemberId, Slot] = {}  # up to where a member's are durable
         self._alone = False  # nobody waits but with one of the others
         self._sure = NO_SLOT  # up to where anything may be vouched for
         self.adopted()
@@ -156,10 +157,15 @@ class Telling:
             self._vouched[member] = self.vouched = slot
 
     def accepted(self, member: MemberId, last: Slot) -> None:
-        """`member` has durable votes up to `last`: what was vouched for it knows to be chosen."""
-        upto = min(last, self._vouched.get(member, NO_SLOT))
-        if upto > self._chosen.get(member, NO_SLOT):
-            self._chosen[member] = upto
+        """`member`, which may be our own, has durable votes up to `last`: whoever has them, too, and for whom we
+        vouched, counts by itself."""
+        votes = self._votes
+        votes[member] = max(last, votes.get(member, NO_SLOT))
+        own = votes.get(self._roster.member, NO_SLOT)
+        for other, vouched in self._vouched.items():
+            upto = min(vouched, own, votes.get(other, NO_SLOT))
+            if upto > self._chosen.get(other, NO_SLOT):
+                self._chosen[other] = upto
 
     def tell_values(self) -> None:
         """Tell everybody what is proposed."""

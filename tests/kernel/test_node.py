@@ -275,6 +275,50 @@ def test_an_ended_session_is_not_confirmed(cell: Cell) -> None:
     assert answers == [False]
 
 
+def test_a_session_that_the_leader_does_not_know_yet_is_not_lost(cell: Cell) -> None:
+    """A follower may know a session before the leader knows that the slot is chosen in which it was opened."""
+    follower, leader = cell.follower, cell.leader
+    for _ in range(2):
+        open_session(cell, follower, 10_000)
+        cell.run(100_000)  # from now on nobody waits but here, and votes may come later than what follows from them
+    answers: list[bool] = []
+    known: list[bool] = []
+
+    def opened(reply: Reply) -> None:
+        assert isinstance(reply, bytes)
+        decoded: Any = plain.decode(reply)
+        known.append(decoded[1] in leader.node.host.sessions)
+        follower.node.confirm(decoded[1], answers.append)
+
+    origin = follower.node.origin
+    body = pack_request("open", [1000, "test", origin.member, origin.incarnation])
+    follower.node.submit(SESSIONS, body, opened)
+    follower.want_turn()
+    cell.until(lambda: answers)
+    assert known == [False]
+    assert answers == [True]
+
+
+def test_renewals_count_while_the_log_stands_still(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a client is heard does not depend on disks."""
+    follower = cell.follower
+    session = open_session(cell, follower, 1000)
+    cell.settle()
+    replies = cell.submit(follower, cell.number("diary"), "write", ["a line"])
+    monkeypatch.setattr(cell.world, "disk_time", lambda disk: 3 * SECOND)
+    answers: list[bool] = []
+    for _ in range(10):
+        follower.node.confirm(session, answers.append)
+        follower.want_turn()
+        cell.run(SECOND // 4)
+    assert not replies
+    monkeypatch.undo()
+    assert answers == [True] * 10
+    cell.until(lambda: replies)
+    cell.settle()
+    assert session in cell.leader.node.host.sessions
+
+
 def test_a_lost_report_is_answered_with_no(cell: Cell) -> None:
     """If the leader's word does not come, the client is told to ask again, and nothing waits for ever."""
     follower, leader = cell.follower, cell.leader

@@ -277,3 +277,32 @@ def test_the_leader_reads_what_may_be_known_elsewhere() -> None:
         stage.release()
         stage.settle()
         assert stage.actors[1].reads == stage.actors[3].reads == {1: Slot(2)}
+
+
+def test_a_leader_whose_disk_is_slow_says_what_is_chosen() -> None:
+    """The others have chosen without its vote. Who was to count it, and voted, has not heard of that vote yet."""
+    stage = led(hurried=(2,))
+    stage.stall(1)
+    stage.propose(1, "a")
+    stage.settle()
+    stage.now += LATER
+    stage.tick(1)
+    stage.settle()
+    assert stage.applied(1) == stage.applied(2) == ["a"]
+
+
+def test_who_votes_before_the_leader_need_not_be_told_either() -> None:
+    """It counts when the leader's vote is durable, too, and that is when the leader counts."""
+    stage = led(hurried=(2, 3))
+    stage.withhold(lambda letter: isinstance(letter.message, Vouched))
+    stage.stall(1)
+    stage.propose(1, "a")
+    stage.withhold(lambda letter: letter.to == 3 or isinstance(letter.message, Vouched))
+    stage.settle()
+    stage.resume(1)
+    stage.actors[1].write()
+    assert stage.applied(1) == ["a"]
+    assert 2 not in [letter.to for letter in stage.sent(Commit)]
+    stage.release()
+    stage.settle()
+    assert stage.applied(2) == ["a"]
