@@ -262,7 +262,9 @@ class Replica:
         learner, effects = self._learner, self._effects
         if self._leadership is not None:
             self._leadership.flush()
-        self._asked.ask(self.leader)
+        if self._asked.gathered:
+            self._following.speak()  # the answer waits for our votes
+            self._asked.ask(self.leader)
         if effects.records and learner.chosen > self._chosen_recorded:
             self._chosen_recorded = learner.chosen
             effects.record(KnownChosen(learner.chosen))

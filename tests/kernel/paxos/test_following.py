@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.following import OWED
-from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Fetch, Heartbeat, Kind, Value, Vouched
+from quorate.kernel.paxos.messages import (
+    Accept,
+    Accepted,
+    Chosen,
+    Commit,
+    Fetch,
+    Heartbeat,
+    Kind,
+    ReadIndex,
+    Value,
+    Vouched,
+)
 from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from stage import Stage
 
@@ -325,6 +336,15 @@ def test_a_vote_that_nobody_waits_for_goes_with_the_next_words() -> None:
     stage, ballot = alone()
     stage.core(2).speak()
     assert answers(stage) == [Accepted(ballot, Slot(3), Slot(3))]
+
+
+def test_who_asks_says_first_what_the_leader_must_know_to_answer() -> None:
+    """The leader's answer to a question waits for the votes on all that it vouched for."""
+    stage, ballot = alone()
+    stage.read(2)
+    said = [letter.message for letter in stage.wire if letter.sender.member == 2 and letter.to == 1]
+    assert said[0] == Accepted(ballot, Slot(3), Slot(3))
+    assert type(said[1]) is ReadIndex
 
 
 def test_a_vote_that_nobody_waits_for_does_not_wait_for_long() -> None:
