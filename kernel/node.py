@@ -34,7 +34,7 @@ from .paxos.configuration import decode_change, reconfigured
 from .paxos.messages import Kind, Message, Sender, Value
 from .paxos.options import NEVER, SLOT_COST
 from .paxos.quorum import Configuration, InvalidChange, Role
-from .paxos.ready import NOTHING, Committed, Ready, Send, joined
+from .paxos.ready import NOTHING, Committed, Ready, Send, joined, remaining
 from .paxos.replica import NotLeader, Replica
 from .renewals import Overdue, Renewals
 from .reports import PATIENCE, Reports
@@ -64,12 +64,6 @@ _LOOK: Final = 20_000
 def epoch_of(ballot: Ballot) -> int:
     """The number of a leadership, for ``Commit.epoch``: grows with the ballot."""
     return ballot.round << 16 | ballot.member
-
-
-def _left(ready: Ready, more: Iterable[Send] = ()) -> Ready:
-    """What is left of `ready` for the driver, with `more` messages: committed values and reads were taken care of."""
-    messages, records, upto, after, _, _, requests, chunks = ready
-    return Ready((*messages, *more), records, upto, after, (), (), requests, chunks)
 
 
 class Node:
@@ -229,9 +223,9 @@ class Node:
                 self._forward()
             if not core.stirred or (ready := core.ready()) is NOTHING:
                 break
-            if ready.committed:
-                ready = self._apply_all(ready, now)
             gathered = ready if gathered is None else joined(gathered, ready)
+            if ready.committed:
+                gathered = self._apply_all(ready.committed, gathered, now)
             for context, index in ready.reads:
                 self._barriers.granted(context, index, self.host.slot)
             self._follow(now)
@@ -241,21 +235,20 @@ class Node:
             self._report_renewals(now)
         gathered = gathered or NOTHING
         out, self._out = self._out, []
-        return _left(gathered, out) if out or gathered.reads else gathered
+        return remaining(gathered, out) if out or gathered.reads else gathered
 
-    def _apply_all(self, ready: Ready, now: int) -> Ready:
-        """Apply what is committed; returns what is left. The others need not wait for our machines, too; nor need the
-        disk, if nobody here waits for them."""
-        committed = ready.committed
+    def _apply_all(self, committed: Sequence[Committed], gathered: Ready, now: int) -> Ready:
+        """Apply what is committed; returns what is left of all that was gathered. The others need not wait for our
+        machines, too; nor need the disk, if nobody here waits for them."""
         if self._outbox.bytes:
-            self._observer.carry_out(Ready(messages=ready.messages))
+            self._observer.carry_out(Ready(messages=gathered.messages))
             self._apply(committed, now)
             if self._outbox.bytes:
                 self.core.speak()  # not all is answered: the leader may wait for our votes
-            return ready._replace(messages=(), committed=())
-        self._observer.carry_out(_left(ready))
+            return gathered._replace(messages=(), committed=())
+        self._observer.carry_out(remaining(gathered))
         self._apply(committed, now)
-        return Ready(reads=ready.reads) if ready.reads else NOTHING
+        return NOTHING
 
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""

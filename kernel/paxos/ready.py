@@ -13,6 +13,7 @@ get it wrong by carelessness. `after` is sent even when `records` is empty (it t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from .ballot import Ballot, MemberId, Slot
@@ -105,6 +106,12 @@ def joined(one: Ready, two: Ready) -> Ready:
         snapshot_requests=one.snapshot_requests + two.snapshot_requests,
         snapshot_chunks=one.snapshot_chunks + two.snapshot_chunks,
     )
+
+
+def remaining(ready: Ready, more: Iterable[Send] = ()) -> Ready:
+    """`ready`, with `more` messages, when what is committed and read was taken care of."""
+    messages, records, upto, after, _, _, requests, chunks = ready
+    return Ready((*messages, *more), records, upto, after, (), (), requests, chunks)
 
 
 class DurableState(NamedTuple):
