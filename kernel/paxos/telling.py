@@ -159,6 +159,8 @@ class Telling:
     def accepted(self, member: MemberId, last: Slot) -> None:
         """`member`, which may be our own, has durable votes up to `last`: whoever has them, too, and for whom we
         vouched, counts by itself."""
+        if not self._vouched:
+            return
         votes = self._votes
         votes[member] = max(last, votes.get(member, NO_SLOT))
         own = votes.get(self._roster.member, NO_SLOT)
