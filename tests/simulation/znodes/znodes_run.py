@@ -32,7 +32,7 @@ class ZnodesRun(Simulation):
 
     def __init__(self, seed: int, settings: Settings | None = None) -> None:
         settings = settings or Settings.draw(seed)
-        people = settings.clients
+        people = max(settings.clients, 1)
         self.people_count = people
         settings = settings._replace(clients=0, busy=0, operations=150, faulty=min(settings.faulty, 6.0))
         self.log = Log(self._true_time)
