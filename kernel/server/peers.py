@@ -156,14 +156,15 @@ class Peers:
         for to, message in messages:
             if message is not last:
                 last, pieces = message, encode(message)
-            if isinstance(message, URGENT):
-                self._send(to, pieces, urgent=True)
-                continue
-            if row and to != receiver:
+            urgent = isinstance(message, URGENT)
+            if row and (urgent or to != receiver):
                 self._send(receiver, row)
                 row = []
-            receiver = to
-            row += pieces
+            if urgent:
+                self._send(to, pieces, urgent=True)
+            else:
+                receiver = to
+                row += pieces
         if row:
             self._send(receiver, row)
 

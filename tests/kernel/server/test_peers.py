@@ -114,6 +114,27 @@ class PeersTests(TestCase):
         await self.until(lambda: len(ear.messages) == 50)
         assert ear.messages == [(1, message) for message in said]
 
+    async def test_what_is_said_to_one_member_in_a_row_leaves_in_one_piece(self) -> None:
+        """However much that is. Urgent words leave alone, in their place."""
+        one, _, _, ear = await self.linked()
+        line = one._links[2]._line
+        assert line is not None
+        first, second, third, fourth = (Forward(bytes([i]) * i) for i in range(1, 5))
+        with patch.object(type(line), "send_all", autospec=True, side_effect=type(line).send_all) as leave:
+            one.send_all([Send(MemberId(2), each) for each in (first, second, BEAT, third, fourth)])
+        assert leave.call_count == 3
+        await self.until(lambda: len(ear.messages) == 5)
+        assert [message for _, message in ear.messages] == [first, second, BEAT, third, fourth]
+
+    async def test_what_is_said_to_several_reaches_each_in_order(self) -> None:
+        """Who is no member any more, or never was, gets nothing, and keeps nobody's message."""
+        one, _, _, ear = await self.linked()
+        said = [Forward(bytes([i]) * i) for i in range(1, 7)]
+        receivers = (2, 7, 2, 2, 7, 2)
+        one.send_all([Send(MemberId(to), message) for to, message in zip(receivers, said, strict=True)])
+        await self.until(lambda: len(ear.messages) == 4)
+        assert [message for _, message in ear.messages] == [said[0], said[2], said[3], said[5]]
+
     async def test_calls_again(self) -> None:
         """A member that went away is found when it is back."""
         one, _, two, _ = await self.linked()

@@ -99,6 +99,27 @@ class CellTests(TestCase):
         assert value(await cell.add(other, "a")) == 21
         assert reactor.seconds() - began < 2  # type: ignore[attr-defined]
 
+    async def test_a_timer_that_comes_early_takes_no_turn(self) -> None:
+        """What it was for may be due later by then: it waits for that, and then there is a turn."""
+        cell = await self.started(size=1)
+        replica = cell.replica(1)
+        turns: list[int] = []
+        turn = replica.node.turn
+
+        def counting(now: int, wall: int) -> Any:
+            turns.append(now)
+            return turn(now, wall)
+
+        self.patch(replica.node, "turn", counting)
+        await cell.until(lambda: replica.node.next_tick() > replica.clocks.monotonic() + 5_000)
+        replica._timer.cancel()
+        turns.clear()
+        replica._timed()
+        assert not turns
+        assert replica._timer.active()
+        assert replica._timer_due == replica.node.next_tick()
+        await cell.until(lambda: turns)
+
     async def test_any_replica_has_the_membership_changed(self) -> None:
         """A follower's door wishes for a learner: it is in force on every replica, and each door is told. A wish for
         what has changed meanwhile, or does not fit, has no effect."""
