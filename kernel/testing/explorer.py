@@ -131,7 +131,8 @@ class Explorer:
         def trial(state: State, letters: Iterable[Letter]) -> bool:
             return deaf(setting, state, letters, last)
 
-        self._network = Network(self._members, scope.muted, trial, bool(scope.transfers))
+        minding = bool(scope.transfers or (scope.reads and hurried))
+        self._network = Network(self._members, scope.muted, trial, minding)
         self._numbers: dict[object, int] = {}
         self._spots: list[_Spot] = []
         self._lefts: list[Left] = []

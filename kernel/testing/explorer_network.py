@@ -25,16 +25,16 @@ Trial = Callable[[State, Iterable[Letter]], bool]
 
 
 class Network:
-    """Letters between `members`. `muted` are those that are never delivered; `trial` tries letters. Where there are
-    `transfers`, a leader that is about to hand over minds every Accepted."""
+    """Letters between `members`. `muted` are those that are never delivered; `trial` tries letters. `minding`:
+    leaders mind every Accepted, those that are about to hand over, or that tell all they know because a read waits."""
 
     def __init__(
-        self, members: Sequence[MemberId], muted: frozenset[type[Message]], trial: Trial, transfers: bool
+        self, members: Sequence[MemberId], muted: frozenset[type[Message]], trial: Trial, minding: bool
     ) -> None:
         self._places = {member: place for place, member in enumerate(members)}
         self._refusals = Refused not in muted
         self._trial = trial
-        self._transfers = transfers
+        self._minding = minding
         self._numbers: dict[Letter, int] = {}
         self._sets: dict[int, int] = {0: 0}
         self.letters: list[Letter] = []
@@ -91,7 +91,7 @@ class Network:
                 return True
             if not state.leads or promised < ballot:
                 return False
-            return isinstance(message, Promise) or (state.applied >= message.last and not self._transfers)
+            return isinstance(message, Promise) or (state.applied >= message.last and not self._minding)
         if isinstance(message, Prepare | Accept | Heartbeat | Commit | Vouched):
             return not self._refusals and promised > message.ballot
         return False

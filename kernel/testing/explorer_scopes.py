@@ -201,6 +201,18 @@ FULL: Final = (
     VOUCHED_ALONE._replace(name="vouched, one client, a crash", crashes=1),
     VOUCHED_READS._replace(name="vouched, reads, a crash", crashes=1),
     VOUCHED_READS._replace(name="vouched, reads without a lease", lease=0, beats=1),
+    VOUCHED_READS._replace(name="vouched, reads at a follower", readers=(2,)),
+    VOUCHED_ALONE._replace(
+        name="vouched, one client, reads",
+        candidates=(),
+        campaigns=0,
+        beats=0,
+        lease=3,
+        reads=1,
+        readers=(1,),
+        crashes=1,
+        muted=_NO_FETCHING,
+    ),
     VOUCHED_CHANGE,
 )
 """Scopes that take minutes."""
