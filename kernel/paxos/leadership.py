@@ -351,9 +351,9 @@ class Leadership:
             self._heartbeat_due = min(self._heartbeat_due, now)
 
     def _grant_reads(self, now: int) -> None:
-        if self.serving and self.reads:
+        reads = self.reads
+        if self.serving and reads and reads.grant(self._learner.chosen, self.lease, self.lease_left(now) > 0):
             self._tell_reader()
-            self.reads.grant(self._learner.chosen, self.lease, self.lease_left(now) > 0)
 
     def _tell_reader(self) -> None:
         """Whoever reads elsewhere waits for what is chosen."""

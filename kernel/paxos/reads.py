@@ -46,16 +46,19 @@ class OwedReads:
         last read's. A repeated question waits for what the first one does."""
         self._waiting.setdefault((asker, context), _Owed(round_, slot))
 
-    def grant(self, chosen: Slot, lease: Lease, held: bool) -> None:
-        """Answer those whose slot is chosen and whose round a quorum answered; any round if the lease is `held`."""
-        waiting = self._waiting
+    def grant(self, chosen: Slot, lease: Lease, held: bool) -> bool:
+        """Answer those whose slot is chosen and whose round a quorum answered; any round if the lease is `held`.
+        Returns whether another member's was among them."""
+        waiting, others = self._waiting, False
         while waiting:
             question = next(iter(waiting))
             owed = waiting[question]
             if owed.slot > chosen or not (held or lease.confirmed(owed.round)):
-                return
+                break
             del waiting[question]
             self.answer(*question, chosen)
+            others = others or question[0] != self._member
+        return others
 
     def answer(self, asker: MemberId, context: int, chosen: Slot) -> None:
         """One read may be answered as of `chosen`."""

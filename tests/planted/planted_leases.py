@@ -41,7 +41,7 @@ def read_without_a_commit_of_the_ballot(plant: Plant) -> None:
             )
         },
     )
-    plant.edit(Leadership._grant_reads, {"if self.serving and self.reads:": "if self.reads and always(self.serving):"})
+    plant.edit(Leadership._grant_reads, {"if self.serving and reads and": "if reads and always(self.serving) and"})
 
 
 @bug("reads: |linearizable: ", Fault.PAUSE, busy=3)

@@ -306,3 +306,19 @@ def test_who_votes_before_the_leader_need_not_be_told_either() -> None:
     stage.release()
     stage.settle()
     assert stage.applied(2) == ["a"]
+
+
+def test_a_read_at_the_leader_hurries_nobody() -> None:
+    """While it waits for what is on its way; one of another member's has that member told."""
+    for reader, hurried in ((1, False), (3, True)):
+        stage = led(hurried=(2,))
+        stage.withhold(lambda letter: isinstance(letter.message, Accepted))
+        stage.propose(1, "a")
+        stage.settle()
+        stage.read(reader)
+        stage.settle()
+        assert stage.actors[reader].reads == {}
+        stage.release()
+        stage.settle()
+        assert stage.actors[reader].reads == {1: Slot(2)}
+        assert bool(stage.applied(3)) == hurried
