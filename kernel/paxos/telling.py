@@ -159,15 +159,14 @@ class Telling:
     def accepted(self, member: MemberId, last: Slot) -> None:
         """`member`, which may be our own, has durable votes up to `last`: whoever has them, too, and for whom we
         vouched, counts by itself."""
-        if not self._vouched:
+        vouched, votes, known, own = self._vouched, self._votes, self._chosen, self._roster.member
+        if last <= known.get(member, NO_SLOT) or not (vouched and (member == own or member in vouched)):
             return
-        votes = self._votes
         votes[member] = max(last, votes.get(member, NO_SLOT))
-        own = votes.get(self._roster.member, NO_SLOT)
-        for other, vouched in self._vouched.items():
-            upto = min(vouched, own, votes.get(other, NO_SLOT))
-            if upto > self._chosen.get(other, NO_SLOT):
-                self._chosen[other] = upto
+        for other, slot in vouched.items():
+            upto = min(slot, votes.get(own, NO_SLOT), votes.get(other, NO_SLOT))
+            if upto > known.get(other, NO_SLOT):
+                known[other] = upto
 
     def tell_values(self) -> None:
         """Tell everybody what is proposed."""
