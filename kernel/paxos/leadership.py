@@ -296,6 +296,7 @@ class Leadership:
         proposer = self._proposer
         assert proposer is not None
         first = next(iter(proposer.in_flight.values()), None)
+        # Half: what was kept back before this value may have had the others told sooner than LATER after it.
         if first is not None and now >= first.sent + LATER // 2:
             telling.slow(now)
         telling.tell_all()
