@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -51,10 +51,20 @@ def program(seed: int, steps: int) -> list[Step]:
         asks = [_ask(random, asker) for _ in range(random.choice((1, 1, 2, 4)))]
         if moves and watches and random.random() < 0.7:
             asks.insert(0, Ask(Op.SET_WATCHES, _watched(random, asker)))
-        found.append(Step(client, asks, moves))
+        found += breaths(client, asks, moves)
         if random.random() < 0.03:
             found.append(Step(client, [CLOSE]))
     return [*found, *(Step(client, [CLOSE]) for client in range(CLIENTS))]
+
+
+def breaths(client: int, asks: Sequence[Ask], moves: bool) -> Iterator[Step]:
+    """What a client says, ending behind each new list: the original judges what is pipelined behind a setACL by the
+    list before or by the new one, as it happens."""
+    begin = 0
+    for end, ask in enumerate(asks, 1):
+        if ask.op == Op.SET_ACL or end == len(asks):
+            yield Step(client, asks[begin:end], moves and not begin)
+            begin = end
 
 
 def _ask(random: Random, asker: Asker) -> Ask:
