@@ -8,6 +8,7 @@ numbers count from the program's beginning, times are only there or not, session
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ CLOSE: Final = Ask(Op.CLOSE_SESSION, b"")
 TIMEOUT_MS: Final = 30_000
 ZXIDS: Final = ("czxid", "mzxid", "pzxid")
 TIMES: Final = ("ctime", "mtime")
+BEYOND: Final = re.compile("[\U00010000-\U0010ffff]")
+"""What the original writes as two halves of three bytes each, none of them UTF-8."""
 
 
 class Step(NamedTuple):
@@ -237,6 +240,8 @@ class Comparison:
             return "a time"
         if name == "ephemeral_owner" and value:
             return self._names.get(value, "unknown session")
+        if isinstance(value, str):
+            return BEYOND.sub("\ufffd" * 6, value)
         return int(value) if isinstance(value, int) else value
 
 
