@@ -67,7 +67,7 @@ class Following:
         self._told = NO_SLOT  # how far the leader of `_ballot` has said the log to be chosen
         self._vouched = NO_SLOT  # up to where its votes are durable, and a quorum with ours
         self._own: deque[tuple[int, Slot]] = deque()  # votes that may not be durable: record, slot
-        self._alone = False  # nobody waits for what is chosen but clients here
+        self._alone = False  # nobody waits for what is chosen but clients here; that was so for the slot `_vouched`
         self._owed: Accepted | None = None
         self.due = NEVER
 
@@ -137,9 +137,11 @@ class Following:
             slot = Slot(slot + 1)
         if acceptor.intact and slot > message.first:
             said = Accepted(ballot, message.first, Slot(slot - 1))
-            if fresh and self._alone:
+            if fresh and self._alone and message.first <= self._vouched + 1:
                 self._owe(said, now)
             else:
+                if self._owed is not None:
+                    self.speak()
                 self._say_accepted(said)
         self._commit(sender, message.commit, now)
 

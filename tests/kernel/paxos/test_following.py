@@ -313,8 +313,8 @@ def test_a_member_whose_votes_do_not_count_does_not_count_them() -> None:
 # ---------------------------------------------------------------- votes that the leader need not hear of at once
 
 
-def alone() -> tuple[Stage, Ballot]:
-    """Member 2 has the only clients, and has voted on slot 3."""
+def alone(still: bool = True) -> tuple[Stage, Ballot]:
+    """Member 2 has the only clients, and has voted on slot 3. Then, too, it has the only ones: `still`."""
     stage = Stage(3)
     ballot = led(stage)
     stage.send(1, 2, Accept(ballot, Slot(2), (value("a"),), Slot(1)))
@@ -322,6 +322,7 @@ def alone() -> tuple[Stage, Ballot]:
     stage.settle()
     stage.send(1, 2, Accept(ballot, Slot(3), (value("b"),), Slot(2)))
     stage.actors[2].write()
+    stage.send(1, 2, Vouched(ballot, Slot(3), still))
     assert not list(stage.sent(Accepted))
     return stage, ballot
 
@@ -378,8 +379,22 @@ def test_a_repeated_accept_is_answered_at_once() -> None:
 
 def test_with_company_votes_are_told_at_once() -> None:
     """Those that waited with them."""
-    stage, ballot = alone()
-    stage.send(1, 2, Vouched(ballot, Slot(3), False))
+    stage, ballot = alone(still=False)
     stage.send(1, 2, Accept(ballot, Slot(4), (value("c"),), Slot(2)))
     stage.actors[2].write()
-    assert Accepted(ballot, Slot(4), Slot(4)) in answers(stage)
+    assert answers(stage) == [Accepted(ballot, Slot(3), Slot(4))]
+
+
+def test_votes_are_held_back_only_as_long_as_the_leader_goes_on_to_say_that_nobody_else_waits() -> None:
+    """When its clients are gone it is not vouched for any more, and it is not told of others either."""
+    stage = Stage(3)
+    led(stage)
+    stage.core(1).hurry(frozenset({MemberId(2)}))
+    for text in "ab":
+        stage.propose(1, text)
+        stage.settle()
+    stage.core(1).hurry(frozenset({MemberId(1)}))  # the next vote may still be held back
+    for text in "cd":
+        stage.propose(1, text)
+        stage.settle()
+    assert stage.applied(1) == list("abcd")
