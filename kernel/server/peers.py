@@ -455,7 +455,8 @@ class Line(LeanConnection):
             self._link.lost(error)
 
     def lost(self, reason: Exception) -> None:
-        self._link.lost(reason)
+        if self._link._line is self:  # else it was given up already, for another reason
+            self._link.lost(reason)
 
     def drained(self) -> None:
         self._link.drained()

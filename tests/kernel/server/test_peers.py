@@ -158,6 +158,17 @@ class PeersTests(TestCase):
         self.start(two)
         await self.until(lambda: one.connected() == [2])
 
+    async def test_who_was_left_is_not_called_any_more(self) -> None:
+        """Be it that the line broke in the same turn, of which the link is told in the next."""
+        one, _, _, _ = await self.linked()
+        link = one._links[2]
+        assert link._line is not None
+        link._line.sock.shutdown(socket.SHUT_WR)
+        one.send_all([Send(MemberId(2), BEAT)])
+        one.configure(Configuration(Slot(7), self.configuration.members[:1]))
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        assert link._again is None
+
     async def test_a_silent_place_is_called_again_and_again(self) -> None:
         """Where no packet is answered, as behind a cut, calls follow one another without long pauses, each with more
         patience than the one before."""
