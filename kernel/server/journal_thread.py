@@ -57,6 +57,9 @@ TRIALS: Final = 64
 SLOW_SECONDS: Final = 0.02
 """A sync that took longer sends the next write to the thread."""
 
+PUT_OFF_MAX: Final = 256
+"""Writes for which the deletion of old segments waits for an idle moment."""
+
 _RETRY_SECONDS: Final = 1.0
 _PREPARE_SECONDS: Final = 0.2
 _PIECE_SECONDS: Final = 0.005
@@ -103,6 +106,7 @@ class JournalThread:
         self._busy = False
         self._failed = False
         self._forget: Slot | None = None
+        self._put_off = 0  # writes since then
         self._unsettled = False
         self._settling: IDelayedCall | None = None
         self._results: deque[Callable[[], None]] = deque()
@@ -147,9 +151,14 @@ class JournalThread:
         """Have everything appended written, now or after what is under way."""
         if self._busy or self._failed or self._stopping.is_set():
             return
+        if self._put_off >= PUT_OFF_MAX:
+            self._forget_now()
+            return
         batch = self._journal.seal()
         if batch is not None:
             self._busy = True
+            if self._forget is not None:
+                self._put_off += 1
             if self._slow or not self._journal.fits(batch):
                 self._give(partial(self._write, batch))
             elif batch.size <= AT_ONCE and not self._trials:
@@ -159,14 +168,20 @@ class JournalThread:
             else:
                 self._begin(self._sync, batch)
         elif self._forget is not None:
-            slot, self._forget = self._forget, None
-            self._busy = True
-            self._give(partial(self._forget_upto, slot))
+            self._forget_now()
 
     def forget(self, slot: Slot) -> None:
-        """Delete segments that hold nothing above `slot`, when nothing is to be written."""
+        """Delete segments that hold nothing above `slot`, when nothing is to be written, or it has waited for that long
+        enough."""
         self._forget = slot
         self.flush()
+
+    def _forget_now(self) -> None:
+        slot, self._forget = self._forget, None
+        assert slot is not None
+        self._put_off = 0
+        self._busy = True
+        self._give(partial(self._forget_upto, slot))
 
     # ---------------------------------------------------------------- without the thread
 

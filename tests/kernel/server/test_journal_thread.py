@@ -195,6 +195,22 @@ def test_an_unexpected_error_is_a_failure(bench: Bench, monkeypatch: pytest.Monk
     assert "ZeroDivisionError" in words
 
 
+def test_old_segments_go_although_there_is_always_something_to_write(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is slower than what comes, the next batch is there when one is written."""
+    forgotten: list[Slot] = []
+    monkeypatch.setattr(journal_thread, "AT_ONCE", 0)
+    monkeypatch.setattr(bench.recovered.journal, "forget", forgotten.append)
+    monkeypatch.setattr(bench.told, "durable", lambda upto: bench.promise())
+    bench.promise()
+    bench.thread.flush()
+    bench.thread.forget(Slot(1))
+    while not forgotten and bench.recovered.journal.durable < 2 * journal_thread.PUT_OFF_MAX:
+        bench.turn()
+    assert forgotten == [Slot(1)]
+
+
 def test_after_a_slow_sync_the_thread_writes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the disk is slow even the copy to memory is the thread's; a fast sync ends that."""
     writers = []
