@@ -498,7 +498,7 @@ class LiveReplica:
 
     def snapshot_taken(self, taken: SnapshotFile, floor: Slot) -> None:
         self._log.debug("snapshot at slot {slot}: {size} bytes", slot=taken.slot, size=taken.size)
-        self.host.imaged(taken.slot, lambda: self._recovered.snapshots.open(taken.slot).chunks())
+        self.host.imaged(taken.slot, lambda: self._recovered.snapshots.chunks(taken.slot))
         self.node.snapshotted(taken.slot, taken.size)
         self.journal.forget(floor)
 
@@ -507,8 +507,7 @@ class LiveReplica:
 
         def prepare() -> None:
             try:
-                chunks = self._recovered.snapshots.open(fetched.slot).chunks()
-                found: MachineHost | Exception = self.node.prepare(chunks)
+                found: MachineHost | Exception = self.node.prepare(self._recovered.snapshots.chunks(fetched.slot))
             except Exception as error:
                 found = error
             self.reactor.callFromThread(self._prepared, fetched, found)
@@ -519,18 +518,15 @@ class LiveReplica:
         if not self._running:
             return
         self.turns.request()
-        snapshots = self._recovered.snapshots
         if isinstance(found, MachineHost):
             self.node.install(fetched.slot, fetched.size, fetched.configuration, found, self.clocks.monotonic())
             if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
-                self.host.imaged(fetched.slot, lambda: snapshots.open(fetched.slot).chunks())
-        elif isinstance(found, StopReplica):
-            self._give_up(str(found))
-        elif isinstance(found, (ValueError, StorageError)):
+                self.host.imaged(fetched.slot, lambda: self._recovered.snapshots.chunks(fetched.slot))
+        elif isinstance(found, (StopReplica, MemoryError)):
+            self._give_up(f"{type(found).__name__}: {found}")
+        else:
             self._log.error("the snapshot at slot {slot} is of no use: {error}", slot=fetched.slot, error=found)
             self.core.abandon_snapshot()
-        else:
-            raise found
 
     def snapshot_useless(self) -> None:
         self.core.abandon_snapshot()

@@ -36,7 +36,6 @@ from .handle import FrontHandle
 from .replica import Clocks, LiveReplica
 
 if TYPE_CHECKING:
-    from ..storage.snapshots import Snapshots
     from ..system.session import SessionEvent
     from .snapshotting import ThreadedReactor
 
@@ -178,7 +177,7 @@ class ReplicaService(MultiService):
             slot = recovered.snapshot.slot
 
             def source() -> Iterator[bytes]:
-                return _chunks(recovered.snapshots, slot)
+                return recovered.snapshots.chunks(slot)
 
             host.restore(source(), source)
         return LiveReplica(
@@ -236,14 +235,6 @@ class ReplicaService(MultiService):
 
     def leader_changed(self) -> None:
         """Fronts ask when they need to know."""
-
-
-def _chunks(snapshots: Snapshots, slot: Slot) -> Iterator[bytes]:
-    reader = snapshots.open(slot)
-    try:
-        yield from reader.chunks()
-    finally:
-        reader.close()
 
 
 def _front_makers() -> Iterator[tuple[str, FrontMaker]]:

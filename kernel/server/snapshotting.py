@@ -56,7 +56,7 @@ class Wanting(Protocol):
 
 
 class Snapshotting:
-    """See the module's docstring. `lock` is called in the child, to leave the directory's lock to the parent."""
+    """See the module's docstring. `clock` is monotonic, in microseconds."""
 
     _log = Logger()
 
@@ -118,13 +118,14 @@ class Snapshotting:
             self._not_before = self._clock() + int(PAUSE_SECONDS * 1_000_000)
             self._log.error("no snapshot at slot {slot}: {error}", slot=slot, error=error)
             return
-        # Deleting waits for the disk. What a peer still reads of a deleted one it is told to be gone.
-        Thread(target=self._prune, name="quorate-prune", daemon=True).start()
-        self._wanting.snapshot_taken(taken, self._snapshots.floor)
+        # What a peer still reads of an older one it is told to be gone. Deleting waits for the disk.
+        floor = self._snapshots.retire()
+        Thread(target=self._delete, args=(floor,), name="quorate-delete", daemon=True).start()
+        self._wanting.snapshot_taken(taken, floor)
 
-    def _prune(self) -> None:
+    def _delete(self, below: Slot) -> None:
         try:
-            self._snapshots.prune()
+            self._snapshots.delete(below)
         except OSError as error:
             words = str(error)
             self._reactor.callFromThread(lambda: self._log.error("old snapshots stay: {error}", error=words))

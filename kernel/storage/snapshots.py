@@ -295,17 +295,20 @@ class Snapshots:
         kept = self.kept
         return kept[KEPT - 1].slot if len(kept) >= KEPT else Slot(0)
 
-    def prune(self) -> int:
-        """Delete every snapshot file older than the two newest that are known to be good. Returns how many were
-        deleted. Raises OSError."""
-        kept = self.kept[:KEPT]
-        if len(kept) < KEPT:
-            return 0
-        names = self._fs.names(self._directory)
-        doomed = [name for name in names if (slot := snapshot_slot(name)) is not None and slot < kept[-1].slot]
-        if self._serving is not None and _name(self._serving[0]) in doomed:
+    def retire(self) -> Slot:
+        """Know no more of those older than the two newest; returns the floor, below which files may be deleted."""
+        floor = self.floor
+        if self._serving is not None and self._serving[0] < floor:
             self.release()
-        self._known = {found.slot: found for found in kept}
+        self._known = {slot: found for slot, found in self._known.items() if slot >= floor}
+        return floor
+
+    def delete(self, below: Slot) -> int:
+        """Delete every snapshot file, good or damaged, that is older than the one at `below`, which :meth:`retire`
+        returned. It waits for the disk and touches nothing else of this object, so it may run on a thread of its own.
+        Returns how many were deleted. Raises OSError."""
+        names = self._fs.names(self._directory)
+        doomed = [name for name in names if (slot := snapshot_slot(name)) is not None and slot < below]
         for name in doomed:
             self._fs.remove(join(self._directory, name))
         if doomed:
@@ -326,6 +329,15 @@ class Snapshots:
             file.close()
             raise
         return reader
+
+    def chunks(self, slot: Slot) -> Iterator[bytes]:
+        """What the snapshot at `slot` holds. The file is open from the first chunk to the last. Raises as :meth:`open`
+        and :meth:`SnapshotReader.chunks`."""
+        reader = self.open(slot)
+        try:
+            yield from reader.chunks()
+        finally:
+            reader.close()
 
     def read_at(self, slot: Slot, offset: int, size: int) -> bytes:
         """A piece of the file at `slot`, to be sent to a peer, which verifies. Empty at its end. The file stays open

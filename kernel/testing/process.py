@@ -147,9 +147,7 @@ class Process:
         now = self.clock.read(world.schedule.now)
         host = world.new_host(self.member, origin)
         if recovered.snapshot is not None:
-            reader = recovered.snapshots.open(recovered.snapshot.slot)
-            host.restore(reader.chunks())
-            reader.close()
+            host.restore(recovered.snapshots.chunks(recovered.snapshot.slot))
         world.watch.recovered(self.disk, recovered.state)
         world.watch.started(self.member, host)
         chance = world.random(f"core {self.member} {origin.incarnation}")

@@ -54,12 +54,13 @@ class Snapshotting:
             try:
                 found = run.snapshots.write(slot, configuration, chunks)
                 self._world.trace(self._process.member, "snapshot at slot %d, %d bytes", slot, found.size)
-                run.node.host.imaged(slot, lambda: run.snapshots.open(slot).chunks())
+                run.node.host.imaged(slot, lambda: run.snapshots.chunks(slot))
                 run.node.snapshotted(slot, found.size)
                 self._world.watch.count("snapshots taken")
-                run.snapshots.prune()
+                floor = run.snapshots.retire()
+                run.snapshots.delete(floor)
                 if run.writing is None and not run.journal.failed:
-                    run.journal.forget(run.snapshots.floor)
+                    run.journal.forget(floor)
             except SnapshotFailed as error:
                 self._world.trace(self._process.member, "%s", error)
             except JournalFailed as error:
@@ -106,12 +107,8 @@ class Snapshotting:
                 run.receiver = None
                 receiver.finish()
                 found = run.snapshots.adopt(chunk.slot)
-                reader = run.snapshots.open(chunk.slot)
-                try:
-                    host = run.node.prepare(reader.chunks())
-                    run.node.install(found.slot, found.size, found.configuration, host, self._process.now)
-                finally:
-                    reader.close()
+                host = run.node.prepare(run.snapshots.chunks(chunk.slot))
+                run.node.install(found.slot, found.size, found.configuration, host, self._process.now)
             except (SnapshotFailed, SnapshotMissing, OSError) as error:
                 self._world.trace(self._process.member, "%s", error)
                 run.receiver = None

@@ -74,7 +74,7 @@ class World:
                 self.attempted = self.chosen
                 snapshots.write(Slot(self.chosen), self.kit.founding, chunks(self.chosen))
                 self.snapshot = self.attempted
-                snapshots.prune()
+                snapshots.delete(snapshots.retire())
             case 5:
                 journal.forget(snapshots.floor)
             case 6:

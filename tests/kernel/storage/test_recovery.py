@@ -258,7 +258,7 @@ def test_an_old_snapshot_put_beside_changes_nothing(kit: Any) -> None:
     old = fs.content(kit.path(f"snapshot-{3:020d}.snap"))
     for slot in (10, 15):
         recovered.snapshots.write(Slot(slot), kit.founding, [b"new"])
-    recovered.snapshots.prune()
+    recovered.snapshots.delete(recovered.snapshots.retire())
     recovered.journal.forget(recovered.snapshots.floor)
     recovered.close()
     expected = kit.recover(fs.copy(Random(0))).state

@@ -97,18 +97,48 @@ def test_two_are_kept(kit: Any) -> None:
     fs.put(kit.path(name(3)), b"damaged")
     for slot in (5, 9):
         snapshots.write(Slot(slot), kit.founding, CHUNKS)
-        assert snapshots.prune() == (slot == 9)
+        assert snapshots.delete(snapshots.retire()) == (slot == 9)
     assert snapshots.floor == 5
     assert snapshots.read_at(Slot(5), 0, 3) == b"QRT"
     snapshots.write(Slot(12), kit.founding, CHUNKS)
     assert snapshots.floor == 9
-    assert snapshots.prune() == 1
+    assert snapshots.delete(snapshots.retire()) == 1
     assert [found.slot for found in snapshots.kept] == [12, 9]
     assert fs.names(kit.directory) == [name(9), name(12)]
     with pytest.raises(SnapshotMissing, match="slot 5"):
         snapshots.read_at(Slot(5), 0, 3)
     with pytest.raises(SnapshotMissing, match="slot 5"):
         snapshots.open(Slot(5))
+
+
+def test_what_is_deleted_elsewhere_disturbs_nobody(kit: Any) -> None:
+    """Between the decision and the deletion on another thread, a snapshot may be adopted, and the older ones asked
+    for."""
+    _, snapshots = made(kit)
+    for slot in (5, 9, 12):
+        snapshots.write(Slot(slot), kit.founding, CHUNKS)
+    assert snapshots.read_at(Slot(5), 0, 3) == b"QRT"
+    floor = snapshots.retire()
+    assert [found.slot for found in snapshots.kept] == [12, 9]
+    snapshots.write(Slot(15), kit.founding, CHUNKS)
+    assert snapshots.read_at(Slot(9), 0, 3) == b"QRT"
+    assert snapshots.delete(floor) == 1
+    assert [found.slot for found in snapshots.kept] == [15, 12, 9]
+    assert snapshots.read_at(Slot(9), 0, 3) == b"QRT"
+
+
+def test_chunks_leave_no_file_open(kit: Any, tmp_path: Path) -> None:
+    """Be it that not all are taken: a file that is open takes room even when it is deleted."""
+    snapshots = Snapshots(RealFileSystem(), str(tmp_path), kit.cell, 1)
+    snapshots.write(Slot(5), kit.founding, CHUNKS)
+
+    def opened() -> int:
+        return len(os.listdir("/dev/fd"))
+
+    before = opened()
+    assert list(snapshots.chunks(Slot(5))) == CHUNKS
+    assert next(snapshots.chunks(Slot(5))) == b"first"
+    assert opened() == before
 
 
 def test_failure_leaves_nothing(kit: Any) -> None:
@@ -273,4 +303,4 @@ def test_a_forked_child_writes(kit: Any, tmp_path: Path) -> None:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert snapshots.adopt(Slot(5)).slot == 5
-    assert list(snapshots.open(Slot(5)).chunks()) == CHUNKS
+    assert list(snapshots.chunks(Slot(5))) == CHUNKS
