@@ -142,7 +142,7 @@ def _server(front: ZooKeeperFront, asked: Asked) -> Answer:
             "min_latency": least,
             "avg_latency": mean,
             "max_latency": most,
-            "outstanding_requests": front.outstanding,
+            "outstanding_requests": report.outstanding(front),
             "num_alive_client_connections": len(front.connections),
             "last_processed_zxid": front.machine.zxid,
             "server_state": report.mode(front),
@@ -162,7 +162,7 @@ def _set_trace_mask(front: ZooKeeperFront, asked: Asked) -> Answer:
 
 
 def _reset_server(front: ZooKeeperFront, asked: Asked) -> Answer:
-    front.counters.reset()
+    report.reset_server(front)
     return {}
 
 
@@ -209,7 +209,8 @@ def _stats(front: ZooKeeperFront, asked: Asked) -> Answer:
 
 
 def _voting_view(front: ZooKeeperFront, asked: Asked) -> Answer:
-    return {"current_config": {**front.replica.members()}}
+    voters = front.replica.configuration().voters()
+    return {"current_config": {member: door for member, door in front.replica.members().items() if member in voters}}
 
 
 def _watches(front: ZooKeeperFront, asked: Asked) -> Answer:

@@ -33,6 +33,9 @@ MEMBERS_OP: Final = -16
 """The type of a frame of our own that tells who is in the cell, or answers a client's request to change it; no client
 can send it either."""
 
+IDENTITIES_MAX: Final = 0xFFFF
+"""Bytes of one client's identities at most, and sets of them in a chunk; what clients can prove is bounded below it."""
+
 _HEAD: Final = Struct(">BBH")
 _SIZE: Final = Struct(">H")
 

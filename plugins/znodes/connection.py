@@ -222,7 +222,7 @@ class Connection:
     # ------------------------------------------------------------ requests
 
     def _take(self, buffer: bytes) -> None:
-        """Answer or gather every whole frame in `data`; keep the rest."""
+        """Answer or gather every whole frame in `buffer`; keep the rest."""
         at = 0
         if not self.in_flight and not self.queue:
             at = self.answer(buffer, 0, fresh=True)
@@ -530,13 +530,14 @@ class Connection:
             return
         if not self.must_wait() and not self.wire.closed:
             self.wire.resume()
-            if self.rest and not self._reading_only_part():
+            if self.rest and not self._rest_is_part():
                 self.received(b"")
 
-    def _reading_only_part(self) -> bool:
-        """Whether what is kept cannot be a whole frame yet."""
+    def _rest_is_part(self) -> bool:
+        """Whether what is kept is a part of a frame, and of one that may come."""
         rest = self.rest
-        return len(rest) < 4 or len(rest) < 4 + int.from_bytes(rest[:4], "big")
+        length = int.from_bytes(rest[:4], "big", signed=True)
+        return len(rest) < 4 or (8 <= length <= self.front.settings.frame_max and len(rest) < 4 + length)
 
     def _answer_queue(self) -> None:
         while self.queue and not self.stalled:

@@ -23,8 +23,9 @@ FACE: Final = "zookeeper"
 _ROLES: Final = {"participant": Role.VOTER, "observer": Role.LEARNER}
 _WORDS: Final = {role: word for word, role in _ROLES.items()}
 _HOST: Final = r"(\[[0-9a-fA-F:]+\]|[^\s:;,=\[\]]+)"
+_NUMBER: Final = "[0-9]{1,9}"
 _SERVER: Final = re.compile(
-    rf"\s*server\.(\d{{1,5}})\s*=\s*{_HOST}:(\d+):(\d+)(?::(participant|observer))?;(?:{_HOST}:)?(\d+)\s*"
+    rf"\s*server\.({_NUMBER})\s*=\s*{_HOST}:({_NUMBER}):({_NUMBER})(?::(participant|observer))?;(?:{_HOST}:)?({_NUMBER})\s*"
 )
 _NO_NUMBER: Final = re.compile(r"server\.(?!\d+\s*=)[^=]*=[^=]*")
 _VERSION: Final = re.compile(rb"(?:.*\n)?version=([0-9a-f]{1,16})", re.DOTALL)
@@ -52,7 +53,7 @@ def wanted(configuration: Configuration, request: Any) -> dict[MemberId, Member]
     else:
         found = {member.id: member for member in configuration.members}
         for word in _split(request.leaving):
-            if not word.isdigit():
+            if not re.fullmatch(_NUMBER, word):
                 raise Fault(Err.MARSHALLING_ERROR)
             found.pop(MemberId(int(word)), None)
         found |= _parsed(configuration, request.joining)

@@ -129,7 +129,6 @@ class ZooKeeperFront(Service):
         self.touched: dict[Connection, None] = {}
         self.full = False
         """The way into the log is full: nothing is read until it has room."""
-        self.outstanding = 0
         self._pieces: list[bytes] = []
         self._runs: list[tuple[Connection, int]] = []
         self._sets: dict[bytes, int] = {}
@@ -283,7 +282,7 @@ class ZooKeeperFront(Service):
         self._pieces.append(frames)
         self._runs.append((connection, count))
         self._size += len(frames)
-        if self._size >= CHUNK_SIZE or len(sets) == 0xFFFF:
+        if self._size >= CHUNK_SIZE or len(sets) == chunks.IDENTITIES_MAX:
             self._flush()
         else:
             self._turns.request()
@@ -297,11 +296,9 @@ class ZooKeeperFront(Service):
         self._pieces, self._runs, self._sets, self._size = [], [], {}, 0
         submitted = self.reactor.seconds()
         generation = self._generation
-        self.outstanding += len(runs)
         self._submitted += 1
 
         def applied(answers: list[bytes]) -> None:
-            self.outstanding -= len(runs)
             self._applied += 1
             if generation == self._generation:
                 self._deliver(runs, answers)

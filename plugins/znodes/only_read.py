@@ -24,14 +24,15 @@ def take(connection: Connection, buffer: bytes) -> None:
     ending = False
     while not connection.stalled:
         at = connection.answer(buffer, at, fresh=True)
-        if connection.ending or connection.stalled or at + 12 > len(buffer):
+        if connection.ending or connection.stalled or at + 4 > len(buffer):
             break
-        length, xid, op = REQUEST.unpack_from(buffer, at)
+        length = int.from_bytes(buffer[at : at + 4], "big", signed=True)
         if not 8 <= length <= front.settings.frame_max:
             connection.drop()
             return
         if at + 4 + length > len(buffer):
             break
+        _length, xid, op = REQUEST.unpack_from(buffer, at)
         at += 4 + length
         ending = op == _CLOSE
         connection.out.append(reply(xid, front.machine.zxid, Err.OK if ending else Err.NOT_READ_ONLY))

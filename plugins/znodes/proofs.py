@@ -8,17 +8,22 @@ Source: ZooKeeperServer.processPacket and processSasl, and the providers in serv
 from __future__ import annotations
 
 import hmac
+from typing import Final
 
 from . import acl, jute
 from .acl import Identities
-from .codec import INT, reply, ustring
+from .codec import INT, pack_ids, reply, ustring
 from .protocol import Err, Malformed
 from .sasl import Exchange, Refused
 
+PROVED_MAX: Final = 8 << 10
+"""Bytes of what a client may prove by auth packets, as it travels with each of its chunks. With all else that it can
+prove this stays within what a chunk can hold of one client."""
+
 
 def by_packet(super_digest: bytes, known: Identities, frame: bytes) -> Identities | None:
-    """What an auth packet proves of a client that is `known` as this so far; None: nothing, and the client must go.
-    Proving the same twice is proving it once."""
+    """What an auth packet proves of a client that is `known` as this so far; None: nothing, or more than there is room
+    for, and the client must go. Proving the same twice is proving it once."""
     try:
         record = jute.read(jute.Auth, frame[8:])
     except Malformed:
@@ -28,6 +33,9 @@ def by_packet(super_digest: bytes, known: Identities, frame: bytes) -> Identitie
     if record.scheme != b"digest" or record.auth is None:
         return None
     identity = acl.digest_identity(record.auth)
+    digests = (one for one in known if one[0] == record.scheme and one != identity)
+    if len(pack_ids((*digests, identity))) > PROVED_MAX:
+        return None
     return (identity, acl.SUPER) if hmac.compare_digest(identity[1], super_digest) else (identity,)
 
 

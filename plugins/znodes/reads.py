@@ -17,6 +17,8 @@ from .watches import Kind, Watcher, Watches, kinds, missed, notification
 
 _BLANK: Final = bytes(range(0x21))
 """What the original takes for blank around a prefix."""
+REPLY_MAX: Final = 16 << 20
+"""Bytes of a multiRead's reply; asked for one node again and again, it would be any number."""
 
 
 class Client(Watcher, Protocol):
@@ -122,13 +124,18 @@ def _add_watch(place: Place, client: Client, frame: bytes) -> bytes:
 
 
 def _multi_read(place: Place, client: Client, frame: bytes) -> bytes:
-    """Each item is answered on its own; together they show one moment. No watch is set, whatever the items say."""
+    """Each item is answered on its own; together they show one moment. No watch is set, whatever the items say. What
+    would be too large is not answered."""
     results = []
+    room = REPLY_MAX
     for op, record in multi.split(frame, codec.HEAD, multi.READS):
         try:
             node = place.tree.readable(codec.path_watch(record, 0)[0], client.identities)
             body = _shown(node) if op == Op.GET_DATA else _names(node)
             results.append(MULTI_HEADER.pack(op, False, 0) + body)
+            room -= len(body)
+            if room < 0:
+                raise Malformed("as many bytes as that")
         except Fault as fault:
             results.append(multi.failed(fault.err))
     return b"".join(results) + MULTI_END

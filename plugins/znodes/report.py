@@ -31,6 +31,13 @@ SAMPLE: Final = 10_000
 _COMPATIBLE: Final = "3.8.0"
 """The release whose behavior this is; clients and monitors compare it."""
 
+_PEER_STATES: Final = {
+    "leader": "leading - broadcast",
+    "follower": "following - broadcast",
+    "observer": "observing - broadcast",
+    "read-only": "looking",
+}
+
 
 def version() -> str:
     """The version line. When it was built is when it was installed here."""
@@ -44,7 +51,9 @@ def mode(front: ZooKeeperFront) -> str:
         return "read-only"
     if len(front.replica.members()) <= 1:
         return "standalone"
-    return "leader" if front.replica.leading() else "follower"
+    if front.replica.leading():
+        return "leader"
+    return "follower" if front.replica.origin.member in front.replica.configuration().voters() else "observer"
 
 
 def received(front: ZooKeeperFront) -> int:
@@ -67,14 +76,30 @@ def latency_ms(front: ZooKeeperFront) -> tuple[int, float, int]:
     return int(least * 1000), round(mean, 4), int(counters.latency_max * 1000)
 
 
+def outstanding(front: ZooKeeperFront) -> int:
+    """Requests that have not been answered yet."""
+    return sum(each.in_flight for each in front.connections.values())
+
+
 def uptime_ms(front: ZooKeeperFront) -> int:
     """How long the face has been open."""
     return int((front.reactor.seconds() - front.started) * 1000)
 
 
-def reset_connections(front: ZooKeeperFront) -> None:
-    """Count the connections' requests anew."""
+def reset_server(front: ZooKeeperFront) -> None:
+    """Count anew what the server did; of its connections it is still known."""
+    counters = front.counters
+    counters.reset()
     for each in front.connections.values():
+        counters.received -= each.received_count
+        counters.sent -= each.sent_count
+
+
+def reset_connections(front: ZooKeeperFront) -> None:
+    """Count the connections' requests anew; of the server it is still known."""
+    for each in front.connections.values():
+        front.counters.received += each.sent_count - each.told_count
+        front.counters.sent += each.sent_count
         each.sent_count = each.told_count = 0
 
 
@@ -133,7 +158,7 @@ def monitored(front: ZooKeeperFront) -> Values:
         "ephemerals_count": sum(map(len, tree.ephemerals.values())),
         "num_alive_connections": len(front.connections),
         "avg_latency": mean,
-        "outstanding_requests": front.outstanding,
+        "outstanding_requests": outstanding(front),
         "znode_count": len(tree.nodes),
         "global_sessions": len(front.machine.sessions),
         "packets_sent": sent(front),
@@ -152,13 +177,14 @@ def monitored(front: ZooKeeperFront) -> Values:
         "sessionless_connections_expired": front.counters.silent,
     }
     if place != "standalone":
-        values["peer_state"] = "leading - broadcast" if place == "leader" else "following - broadcast"
+        values["peer_state"] = _PEER_STATES[place]
     if place == "leader":
-        followers = facts.get("followers", 0)
+        learners, followers = int(facts.get("followers", 0)), int(facts.get("synced_followers", 0))
         values |= {
-            "learners": followers,
+            "learners": learners,
             "followers": followers,
-            "synced_followers": facts.get("synced_followers", followers),
+            "synced_followers": followers,
+            "synced_observers": learners - followers,
             "pending_syncs": 0,
         }
     return values | _quotas(tree)

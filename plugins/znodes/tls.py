@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OUTPUT_LIMIT: Final = 16 << 20
 """Bytes kept for a client that does not read before it is dropped."""
+SUBJECT_MAX: Final = 8 << 10
+"""Bytes of a certificate's subject, which travels with each chunk of its client."""
 LINGER_SECONDS: Final = 2.0
 """How long a client has to take its last answer and end the connection."""
 
@@ -63,11 +65,15 @@ class SecureWire(Protocol):
             self.close()
 
     def handshakeCompleted(self) -> None:
-        """The client showed its certificate, or has none and needs none."""
+        """The client showed its certificate, or has none and needs none. One with a name out of all proportion is sent
+        away."""
         certificate = self._wire.getPeerCertificate()
         if certificate is not None and self._client is not None:
-            subject = certificate.to_cryptography().subject.rfc4514_string()
-            self._client.prove(((b"x509", subject.encode()),))
+            subject = certificate.to_cryptography().subject.rfc4514_string().encode()
+            if len(subject) > SUBJECT_MAX:
+                self.close()
+            else:
+                self._client.prove(((b"x509", subject),))
 
     def dataReceived(self, arrived: bytes) -> None:
         """Bytes came in."""

@@ -29,7 +29,7 @@ def _tail(front: ZooKeeperFront) -> str:
         f"Received: {report.received(front)}\n"
         f"Sent: {report.sent(front)}\n"
         f"Connections: {len(front.connections)}\n"
-        f"Outstanding: {front.outstanding}\n"
+        f"Outstanding: {report.outstanding(front)}\n"
         f"Zxid: 0x{front.machine.zxid:x}\n"
         f"Mode: {report.mode(front)}\n"
         f"Node count: {len(front.tree.nodes)}\n"
@@ -138,7 +138,7 @@ def _crst(front: ZooKeeperFront) -> str:
 
 
 def _srst(front: ZooKeeperFront) -> str:
-    front.counters.reset()
+    report.reset_server(front)
     return "Server stats reset.\n"
 
 

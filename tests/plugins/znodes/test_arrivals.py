@@ -83,10 +83,10 @@ def test_without_a_quorum_nothing_is_written() -> None:
 def test_unreasonable_frames_end_a_reader() -> None:
     """An impossible length is not waited for."""
     room = alone()
-    for length in (b"\x7f\xff\xff\xff", b"\0\0\0\4"):
+    for frame in (b"\x7f\xff\xff\xff", b"\0\0\0\4", b"\0\0\0\4" + bytes(8)):
         reader = caller(room)
         reader.connect(read_only=True)
-        reader.send(length + bytes(8))
+        reader.send(frame)
         assert reader.wire.closed
 
 

@@ -14,9 +14,10 @@ import znodes_wire as wire
 from quorate.kernel.machine import SessionId
 from quorate.plugins.znodes import connection as limits
 from quorate.plugins.znodes import jute, sasl
+from quorate.plugins.znodes.proofs import PROVED_MAX
 from quorate.plugins.znodes.protocol import Err, Op, Xid
 from znodes_talk import Event, Room, Talk
-from znodes_wire import create, frame, path_watch, put
+from znodes_wire import create, frame, path_watch, put, several
 
 ANN = jute.Auth.build({"type": 0, "scheme": b"digest", "auth": b"ann:pw"})
 MINE = [{"perms": 31, "scheme": b"auth", "id": b""}]
@@ -292,6 +293,24 @@ def test_an_auth_packet_for_what_the_connection_shows(room: Room) -> None:
     assert talk.wire.closed
 
 
+@pytest.mark.parametrize("behind_a_write", [False, True])
+def test_what_a_client_proves_is_bounded(room: Room, behind_a_write: bool) -> None:
+    """Many users are taken, and again at no cost; a client that proves more than a chunk can hold of it is refused as
+    one with a wrong proof, and the writes of others go on."""
+    talk, other = room.talk(), room.talk()
+    users = [jute.Auth.build({"type": 0, "scheme": b"digest", "auth": b"user%d:pw" % each}) for each in range(100)]
+    assert {talk.call(Op.AUTH, user, xid=Xid.AUTH).err for user in users * 2} == {0}
+    assert talk.call(Op.CREATE, create(b"/many", b"", 0, MINE)).err == 0
+    long = jute.Auth.build({"type": 0, "scheme": b"digest", "auth": bytes(PROVED_MAX) + b":pw"})
+    before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
+    talk.send(*before, talk.say(Op.AUTH, long, xid=Xid.AUTH), talk.say(Op.CREATE, create(b"/late")))
+    room.turn()
+    assert [each.err for each in talk.heard()] == [0] * len(before) + [Err.AUTH_FAILED]
+    assert talk.wire.closed
+    assert other.call(Op.EXISTS, path_watch(b"/late")).err == Err.NO_NODE
+    assert other.call(Op.CREATE, create(b"/other")).err == 0
+
+
 def sasl_answer(said: Mapping[bytes, bytes], user: bytes, password: bytes) -> bytes:
     """A client's answer to a challenge."""
     said = {b"realm": said[b"realm"], b"nonce": said[b"nonce"], b"cnonce": b"mine"}
@@ -387,6 +406,31 @@ def test_slow_client_is_waited_for(room: Room) -> None:
     room.turn()
     assert [each.xid for each in talk.heard()] == list(range(2, 33))
     assert talk.wire.reading
+
+
+@pytest.mark.parametrize("length", [-1, 0, 4, 0xFFFFF + 1])
+def test_an_impossible_frame_of_a_slow_client(room: Room, length: int) -> None:
+    """It ends the connection once the client has taken the replies before it, though nothing more comes."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/big", b"x" * 500_000))
+    talk.wire.takes = False
+    reads = [talk.say(Op.GET_DATA, path_watch(b"/big")) for _ in range(3)]
+    talk.send(*reads, length.to_bytes(4, "big", signed=True))
+    assert talk.connection.stalled
+    talk.wire.pending = 0
+    talk.connection.drained()
+    assert [each.err for each in talk.heard()] == [0] * 3
+    assert talk.wire.closed
+
+
+def test_a_multi_read_is_bounded(room: Room) -> None:
+    """One that asks for a large node again and again is refused before the replies to it fill the memory."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/big", b"x" * 500_000))
+    for times, err in ((30, 0), (40, Err.MARSHALLING_ERROR)):
+        reply = talk.call(Op.MULTI_READ, several(*[(Op.GET_DATA, path_watch(b"/big"))] * times))
+        assert reply.err == err
+        assert bool(reply.body) is not bool(err)
 
 
 def test_events_for_a_slow_client_wait_in_its_socket_only(room: Room) -> None:

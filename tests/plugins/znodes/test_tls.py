@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ pytest.importorskip("OpenSSL", reason="the extra tls")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
-from quorate.plugins.znodes import jute, tls
+from quorate.plugins.znodes import chunks, jute, proofs, sasl, tls
 from quorate.plugins.znodes.protocol import Op
 from quorate.plugins.znodes.settings import Secure
 from znodes_certificates import make_certificates
@@ -203,6 +204,27 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
     assert paper.said[-2:] == [("unregisterProducer",), ("abortConnection",)]
     secure.connectionLost()
     assert not room.fronts[0].connections
+
+
+class Named(Paper):
+    """One whose client showed a certificate with this subject."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__()
+        subject_ = SimpleNamespace(rfc4514_string=lambda: subject)
+        certificate = SimpleNamespace(to_cryptography=lambda: SimpleNamespace(subject=subject_))
+        self.getPeerCertificate = lambda: certificate
+
+
+def test_a_subject_out_of_all_proportion() -> None:
+    """The longest name that is taken leaves a chunk room for all else that a client can prove; a longer one is none."""
+    room = Room()
+    for length, closed in ((tls.SUBJECT_MAX, False), (tls.SUBJECT_MAX + 1, True)):
+        secure = tls.SecureWire(room.fronts[0])
+        secure.makeConnection(Named("x" * length))
+        secure.handshakeCompleted()
+        assert secure.closed is closed
+    assert tls.SUBJECT_MAX + proofs.PROVED_MAX + sasl.TOKEN_MAX < chunks.IDENTITIES_MAX - 1000
 
 
 def test_the_last_answer_does_not_wait_for_ever() -> None:

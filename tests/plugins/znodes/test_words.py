@@ -9,11 +9,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from quorate.kernel.paxos.quorum import Change, ChangeKind
 from quorate.plugins.znodes import report, words
 from quorate.plugins.znodes.front import GREETING_SECONDS
 from quorate.plugins.znodes.protocol import Op
 from znodes_talk import PaperWire, Room, Talk
-from znodes_wire import create, path_watch
+from znodes_wire import create, path_version, path_watch
 
 
 @pytest.fixture
@@ -121,16 +122,38 @@ def test_words_about_clients(room: Room) -> None:
 
 
 def test_words_about_the_server(room: Room) -> None:
-    """conf, envi, dirs and hash answer; the counters can be reset."""
+    """conf, envi, dirs and hash answer."""
     assert "tickTime=2000\n" in ask(room, "conf")
     assert "secureClientPort=-1\n" in ask(room, "conf")
     assert ask(room, "conf").endswith("membership: \nserver.1=\nserver.2=\nserver.3=\n")
     assert ask(room, "envi").startswith("Environment:\nzookeeper.version=3.8.0-")
     assert ask(room, "dirs").startswith("datadir_size: ")
     assert ask(room, "hash").startswith("3: ")
-    assert ask(room, "srst") == "Server stats reset.\n"
+
+
+def test_each_reset_is_of_its_own(room: Room) -> None:
+    """The server is counted anew while its connections go on, and the other way round."""
     assert ask(room, "crst") == "Connection stats reset.\n"
-    assert "Received: 0\n" in ask(room, "srvr")
+    assert "recved=0,sent=0,sid=" in ask(room, "cons")
+    assert "Received: 4\nSent: 4\n" in ask(room, "srvr")
+    room.first.call(Op.EXISTS, path_watch(b"/"))
+    assert ask(room, "srst") == "Server stats reset.\n"
+    assert "Received: 0\nSent: 0\n" in ask(room, "srvr")
+    room.first.send(room.first.say(Op.CREATE, create(b"/g")), room.first.say(Op.DELETE, path_version(b"/g")))
+    assert "recved=3,sent=1,sid=" in ask(room, "cons")
+    assert "Received: 2\nSent: 0\nConnections: 2\nOutstanding: 2\n" in ask(room, "srvr")
+
+
+def test_observers(room: Room) -> None:
+    """A replica without a vote says so, the leader counts it apart, and it is not in the view of the voters."""
+    configuration = room.cell.configuration
+    room.cell.change(configuration.number, Change(ChangeKind.DEMOTE, configuration.find(3)))
+    assert "Mode: observer\n" in ask(room, "srvr", 2)
+    assert "zk_peer_state\tobserving - broadcast\n" in ask(room, "mntr", 2)
+    room.seat().facts = lambda: {"followers": 2, "synced_followers": 1}
+    values = dict(line.split("\t") for line in ask(room, "mntr").splitlines())
+    counted = {"zk_learners": "2", "zk_followers": "1", "zk_synced_followers": "1", "zk_synced_observers": "1"}
+    assert counted.items() <= values.items()
 
 
 def test_local_sessions_are_named_as_numbers() -> None:
