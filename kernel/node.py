@@ -52,7 +52,8 @@ class Options(NamedTuple):
     backlog: int = 8 << 20
     resend: int = 500_000
     digest_every: int = 1024  # slots
-    snapshot_bytes: int = 10 << 20  # of memory for the log since the last one, or the last one's own size if larger
+    snapshot_bytes: int = 10 << 20  # of memory for the log since the last one, at least
+    snapshot_growth: int = 100  # percent of the last one's own size, at least
     snapshot_slots: int = 200_000
 
 
@@ -484,8 +485,8 @@ class Node:
             self._note_timer()
         self._barriers.reached(self.host.slot)
         options = self.options
-        # What a restart must read is at most twice the state, and writing snapshots costs no more than the log.
-        enough = max(options.snapshot_bytes, self._snapshot_size)
+        # What a restart must read is at most about twice the state, and writing snapshots costs no more than the log.
+        enough = max(options.snapshot_bytes, self._snapshot_size * options.snapshot_growth // 100)
         if self._log_bytes > enough or self.host.slot - self._snapshot_slot > options.snapshot_slots:
             self.snapshot_due = True
 

@@ -182,6 +182,7 @@ class ReplicaConfig:
             batch=limits.batch,
             backlog=limits.backlog,
             snapshot_bytes=limits.snapshot_log * later // 100,
+            snapshot_growth=later,
             snapshot_slots=limits.snapshot_slots * later // 100,
         )
 

@@ -123,3 +123,11 @@ def test_founders_are_distinct(tmp_path: Path) -> None:
     founder = Founder(1, "tcp:127.0.0.1:1", ())
     with pytest.raises(BadConfiguration, match="different ones"):
         ReplicaConfig("c", 1, tmp_path, "tcp:1", "tcp:2", (founder, founder))
+
+
+def test_members_take_their_snapshots_at_different_moments(tmp_path: Path) -> None:
+    """Little state or much: no two of five members do so after as much log."""
+    founders = tuple(Founder(member, "tcp:127.0.0.1:1", ()) for member in range(1, 6))
+    options = [ReplicaConfig("c", n, tmp_path, "tcp:1", "tcp:2", founders).node_options() for n in range(1, 6)]
+    for name in ("snapshot_bytes", "snapshot_growth", "snapshot_slots"):
+        assert len({getattr(each, name) for each in options}) == len(options), name
