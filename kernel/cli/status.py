@@ -84,14 +84,15 @@ def joined(known: Facts, members: Sequence[Facts], answers: Sequence[Facts | Non
 
 
 _COPIED: Final = (
-    "pid", "role", "ballot", "lease_ms", "chosen", "applied", "sessions", "plugins", "digest", "longest_turn_ms",
+    "pid", "serving", "role", "ballot", "lease_ms", "chosen", "applied", "sessions", "plugins", "digest",
+    "longest_turn_ms",
 )  # fmt: skip
 
 
 def _row(index: int, member: Facts, answer: Facts | None, chosen: int) -> Facts:
     row: dict[str, Any] = {"index": index, "id": member["id"]}
     if answer is None:
-        return {**row, **dict.fromkeys(_COPIED), "role": "down", "lag": None, "trouble": None}
+        return {**row, **dict.fromkeys(_COPIED), "serving": False, "role": "down", "lag": None, "trouble": None}
     trouble = answer["ailing"] or answer["full"] or answer["diverged"]
     return {
         **row,
@@ -107,12 +108,13 @@ _COLUMNS: Final = ("index", "id", "role", "pid", "ballot", "lease_ms", "chosen",
 def in_words(cell: Facts) -> list[str]:
     """The same, to be taken in at a glance."""
     rows = cell["replicas"]
-    up = sum(1 for each in rows if each["role"] != "down")
     if cell["leader"] is None:
+        answer = sum(1 for each in rows if each["role"] != "down")
         headline = (
-            f"NO QUORUM: {up} of {len(rows)} replicas answer and none leads; writes wait until a majority is back"
+            f"NO QUORUM: {answer} of {len(rows)} replicas answer and none leads; writes wait until a majority is back"
         )
     else:
+        up = sum(1 for each in rows if each["serving"])
         index = next(each["index"] for each in rows if each["id"] == cell["leader"])
         count = cell["failures_tolerated"]
         tolerated = f"{count} more failure{'' if count == 1 else 's'}" if count else "NO further failure"

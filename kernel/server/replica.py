@@ -37,7 +37,7 @@ from ..paxos.quorum import Configuration
 from ..paxos.ready import NOTHING, Ready, Send
 from ..paxos.replica import NEVER, Replica, Status
 from ..stop import StopReplica
-from ..storage.errors import StorageError
+from ..storage.errors import REPLACE, StorageError
 from ..storage.recovery import Recovered
 from ..storage.snapshots import SnapshotFile
 from ..system import FIRST_LOADED, PLUGINS
@@ -465,7 +465,7 @@ class LiveReplica:
     def disowned(self, disk: bytes) -> None:
         self.ail(
             f"the cell knows this member with the disk {disk.hex()}, not with {self.node.disk.hex()}: what it promised "
-            "is lost; remove it from the cell and add this replica under a new id"
+            f"is lost; put the right disk back, or {REPLACE}"
         )
 
     def _tell_serving(self) -> None:

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from ..paxos.ballot import NO_BALLOT, Ballot
 from ..paxos.messages import Accepted, Promise
 from ..storage import layout
-from ..storage.errors import Malformed
+from ..storage.errors import REPLACE, Malformed
 from ..wire import plain
 from ..wire.formats import Greeting, Refusing, TurnedAway
 
@@ -72,7 +72,7 @@ class Witness:
                 return TurnedAway(
                     Refusing.DISK,
                     f"member {greeting.member} is known with the disk {known.hex()} and shows {greeting.disk.hex()}: "
-                    "what it promised is lost; remove it from the cell and add this replica under a new id",
+                    f"what it promised is lost; put the right disk back, or {REPLACE}",
                 )
         if seen is None:
             seen = Seen(greeting.disk, 0, b"", NO_BALLOT, 0)
@@ -83,7 +83,7 @@ class Witness:
                 Refusing.ROLLED_BACK,
                 f"the disk of member {greeting.member} has shown run {seen.incarnation}, ballot {seen.promised} and "
                 f"slot {seen.slot} before, and now run {greeting.incarnation}, ballot {greeting.promised} and slot "
-                f"{greeting.slot}: it is an old copy; remove the member and add this replica under a new id",
+                f"{greeting.slot}: it is an old copy; {REPLACE}",
             )
         if greeting.run != seen.run:
             promised, slot = max(greeting.promised, seen.promised), max(greeting.slot, seen.slot)

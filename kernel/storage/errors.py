@@ -9,6 +9,11 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFI
 """The error numbers by which an operating system says that there is no room (left, in the quota, or in the limit), be
 it for bytes or for one more open file."""
 
+REPLACE: Final = (
+    "replace this member by a new one, with an empty directory (see 'Replace a replica' in the documentation)"
+)
+"""What to do about a member that has lost what it promised."""
+
 
 class StorageError(Exception):
     """Something about the data directory; the message is meant for an operator."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ..paxos.ballot import MemberId
 from ..paxos.quorum import Configuration
 from .encoding import decode_configuration, encode_configuration
-from .errors import Malformed, StorageError, WrongDirectory
+from .errors import REPLACE, Malformed, StorageError, WrongDirectory
 from .files import FileSystem, join
 from .layout import FOUNDING_MAGIC, IDENTITY_MAGIC, PAGE, Owner, stamp, unstamp
 
@@ -97,12 +97,12 @@ def read_identity(fs: FileSystem, directory: str) -> Found | None:
     if not found:
         raise StorageError(
             f"{directory}: both identity files are damaged ({'; '.join(complaints)}): this replica cannot prove "
-            "which votes are its own. Move the directory away and let the replica join the cell as a new member"
+            f"which votes are its own. Restore one of the two files, or {REPLACE}"
         )
     if len({identity.owner for identity in found}) > 1:
         raise WrongDirectory(
             f"{directory}: its two identity files name different replicas: files of two directories were mixed. "
-            "Restore the right ones, or move the directory away and join as a new member"
+            f"Restore the right ones, or {REPLACE}"
         )
     return Found(max(found, key=lambda identity: identity.incarnation), tuple(complaints))
 
@@ -140,6 +140,6 @@ def read_founding(fs: FileSystem, directory: str) -> Configuration:
     if not bodies:
         raise StorageError(
             f"{directory}: the founding configuration is unreadable ({'; '.join(complaints)}) and there is no "
-            "snapshot: restore one of the two files, or move the directory away and join as a new member"
+            f"snapshot: restore one of the two files, or {REPLACE}"
         )
     return decode_configuration(bodies[0])

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from ..paxos.ballot import Slot
 from ..paxos.ready import DurableState
-from .errors import Malformed, StorageError
+from .errors import REPLACE, Malformed, StorageError
 from .files import FileSystem, RealFileSystem, join
 from .identity import Identity, read_founding, read_identity
 from .layout import ALIGNMENT, PAGE, Standing, aligned, unpack_segment
@@ -55,7 +55,7 @@ class Report(NamedTuple):
         if state.damaged:
             yield f"damaged slots that the other members can restore: {', '.join(map(str, sorted(state.damaged)))}"
         if not state.intact:
-            yield "LOST: this member can no longer prove what it promised; it must rejoin the cell as a new member"
+            yield f"LOST: this member can no longer prove what it promised; {REPLACE}"
         yield "sound" if self.sound else "not sound"
 
 

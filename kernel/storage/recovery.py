@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ..paxos.ballot import MemberId, Slot
 from ..paxos.quorum import Configuration
 from ..paxos.ready import DurableState
-from .errors import JournalFailed, Malformed, StorageError, WrongDirectory, out_of_space
+from .errors import REPLACE, JournalFailed, Malformed, StorageError, WrongDirectory, out_of_space
 from .files import File, FileSystem, Lock, join
 from .identity import (
     FOUNDING_NAMES,
@@ -205,8 +205,7 @@ def _refuse_orphans(fs: FileSystem, directory: str, names: list[str]) -> None:
     if used:
         raise WrongDirectory(
             f"{directory} holds {used[0]} but neither {IDENTITY_NAMES[0]} nor {IDENTITY_NAMES[1]}: whose votes "
-            "these are is unknown. Restore one of the two files, or move the directory away and join as a new "
-            "member; nothing was changed"
+            f"these are is unknown. Restore one of the two files, or {REPLACE}; nothing was changed"
         )
 
 
@@ -274,7 +273,7 @@ def _reopen(
     if not state.intact and read.unreadable:
         raise StorageError(
             f"reading failed at {'; '.join(read.unreadable)}, and what is there cannot be done without. Nothing was "
-            "changed: try again; if it stays so, replace the disk and let the replica join the cell as a new member"
+            f"changed: try again; if it stays so, {REPLACE}"
         )
     identity = identity._replace(incarnation=identity.incarnation + 1)
     write_identity(fs, directory, identity)
@@ -336,8 +335,8 @@ def _not_intact(directory: str, read: Journaled) -> str:
     else:
         why = "votes or promises were lost at an earlier start"
     return (
-        f"{directory}: {why}. This member never votes again under this id: let it join the cell as a new member "
-        "with an empty directory (the others lose nothing as long as a majority is intact)"
+        f"{directory}: {why}. This member never votes again under this id: {REPLACE}. The others lose nothing as long "
+        "as a majority is intact"
     )
 
 

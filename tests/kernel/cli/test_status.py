@@ -66,7 +66,7 @@ def test_a_member_that_nobody_reaches_counts_as_failed() -> None:
     answers = [said(1, "leader"), said(2), said(3), said(4), said(5, leader=0, serving=False)]
     cell = joined(answers[0], members, answers)
     assert cell["failures_tolerated"] == 1
-    assert "tolerates 1 more failure" in in_words(cell)[0]
+    assert "4 of 5 replicas up, tolerates 1 more failure" in in_words(cell)[0]
 
 
 def test_no_quorum() -> None:

@@ -237,7 +237,7 @@ class PeersTests(TestCase):
         self.start(one)
         self.start(two)
         await self.until(lambda: ear_two.condemnations)
-        assert "add this replica under a new id" in ear_two.condemnations[0].reason
+        assert "replace this member by a new one" in ear_two.condemnations[0].reason
 
     async def test_another_cell_is_turned_away(self) -> None:
         """Nothing is heard from a member of another cell."""

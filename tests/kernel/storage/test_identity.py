@@ -96,7 +96,7 @@ def test_nothing_to_go_by(kit: Any) -> None:
         read_identity(newer, kit.directory)
     for name in IDENTITY_NAMES:
         fs.flip(kit.path(name), 3)
-    with pytest.raises(StorageError, match="join the cell as a new member"):
+    with pytest.raises(StorageError, match="replace this member by a new one"):
         read_identity(fs, kit.directory)
 
 

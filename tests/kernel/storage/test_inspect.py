@@ -72,7 +72,7 @@ def test_damage_is_named(kit: Any) -> None:
 
 
 def test_loss_is_named(kit: Any) -> None:
-    """A member that must not vote any more is told to rejoin."""
+    """A member that must not vote any more is told what to do."""
     fs = filled(kit)
     fs.remove(kit.path("marks"))
     fs.remove(kit.segment(3))
