@@ -17,7 +17,10 @@ from twisted.web.http import NOT_FOUND, OK
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from . import report, words
+from ...kernel.paxos.ballot import MemberId
+from ...kernel.paxos.quorum import Role
+from . import ensemble, report, words
+from .tls import SecureWire
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IReactorTCP
@@ -110,7 +113,10 @@ def _configuration(front: ZooKeeperFront, asked: Asked) -> Answer:
 
 
 def _connections(front: ZooKeeperFront, asked: Asked) -> Answer:
-    return {"connections": [_client(each) for each in front.connections.values()]}
+    found: dict[bool, list[Answer]] = {False: [], True: []}
+    for each in front.connections.values():
+        found[isinstance(each.wire, SecureWire)].append(_client(each))
+    return {"connections": found[False], "secure_connections": found[True]}
 
 
 def _directories(front: ZooKeeperFront, asked: Asked) -> Answer:
@@ -123,11 +129,14 @@ def _dump(front: ZooKeeperFront, asked: Asked) -> Answer:
 
 
 def _leader(front: ZooKeeperFront, asked: Asked) -> Answer:
-    leader = int(front.replica.facts().get("leader", 0))
+    if report.standalone(front):
+        raise Refused("server is not initialized")
+    leader = MemberId(int(front.replica.facts().get("leader", 0)))
+    member = front.replica.configuration().find(leader)
     return {
         "is_leader": front.replica.leading(),
         "leader_id": leader,
-        "leader_ip": front.replica.members().get(leader, ""),
+        "leader_ip": ensemble.addresses(member).host if member is not None else "",
     }
 
 
@@ -209,8 +218,31 @@ def _stats(front: ZooKeeperFront, asked: Asked) -> Answer:
 
 
 def _voting_view(front: ZooKeeperFront, asked: Asked) -> Answer:
-    voters = front.replica.configuration().voters()
-    return {"current_config": {member: door for member, door in front.replica.members().items() if member in voters}}
+    configuration = front.replica.configuration()
+    view = {}
+    for member in () if report.standalone(front) else configuration.members:
+        if member.role is Role.VOTER:
+            at = ensemble.addresses(member)
+            view[member.id] = {
+                "server_addresses": [f"{at.host}:{at.peer}"],
+                "election_addresses": [f"{at.host}:{at.native}"],
+                "client_address": at.client,
+                "learner_type": ensemble.role(member),
+            }
+    return {"current_config": view}
+
+
+def _state(front: ZooKeeperFront, asked: Asked) -> Answer:
+    if report.standalone(front):
+        return {"voting": False, "zabstate": ""}
+    replica = front.replica
+    return {
+        "myid": replica.origin.member,
+        "is_leader": replica.leading(),
+        "voting": replica.origin.member in replica.configuration().voters(),
+        "last_zxid": f"0x{front.machine.zxid:x}",
+        "zabstate": "broadcast" if replica.serving() else "election",
+    }
 
 
 def _watches(front: ZooKeeperFront, asked: Asked) -> Answer:
@@ -257,10 +289,11 @@ _NAMES: Final[Mapping[tuple[str, ...], _Act]] = {
     ("watches", "wchc"): _watches,
     ("watches_by_path", "wchp"): _watches_by_path,
     ("watch_summary", "wchs"): _summary,
+    ("zabstate",): _state,
 }
 _LONG_NAMES: Final = tuple(names[0] for names in _NAMES)
 _COMMANDS: Final = {name: (names[0], act) for names, act in _NAMES.items() for name in names}
 _WITHOUT_LEADER: Final = frozenset(
-    ("configuration", "environment", "get_trace_mask", "set_trace_mask", "monitor", "ruok")
+    ("configuration", "environment", "get_trace_mask", "set_trace_mask", "monitor", "ruok", "zabstate")
 )
 """Answered also while this replica follows nobody."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...kernel.paxos.ballot import MemberId
 from ...kernel.paxos.quorum import Change, ChangeKind, Configuration, Member, Role
@@ -43,6 +43,26 @@ def number_of(value: bytes | None) -> int:
     """The number in such a text; -1 if it is none."""
     found = _VERSION.fullmatch(value or b"")
     return -1 if found is None else int(found[1], 16)
+
+
+class Addresses(NamedTuple):
+    """Where a member is: its host and the two ports there, and host and port for ZooKeeper's clients."""
+
+    host: str
+    peer: str
+    native: str
+    client: str
+
+
+def addresses(member: Member) -> Addresses:
+    """A member's addresses as ZooKeeper writes them."""
+    doors = dict(member.doors)
+    return Addresses(*_place(member.peer), _place(doors.get(NATIVE, ""))[1], ":".join(_place(doors.get(FACE, ""))))
+
+
+def role(member: Member) -> str:
+    """ZooKeeper's word for what a member may do."""
+    return _WORDS[member.role]
 
 
 def wanted(configuration: Configuration, request: Any) -> dict[MemberId, Member]:
@@ -128,8 +148,5 @@ def _place(endpoint: str) -> tuple[str, str]:
 
 
 def _line(member: Member) -> str:
-    doors = dict(member.doors)
-    host, peer = _place(member.peer)
-    native = _place(doors.get(NATIVE, ""))[1]
-    client = ":".join(_place(doors.get(FACE, "")))
-    return f"server.{member.id}={host}:{peer}:{native}:{_WORDS[member.role]};{client}"
+    at = addresses(member)
+    return f"server.{member.id}={at.host}:{at.peer}:{at.native}:{role(member)};{at.client}"

@@ -49,11 +49,16 @@ def mode(front: ZooKeeperFront) -> str:
     """What this replica is in its cell."""
     if front.reads_only:
         return "read-only"
-    if len(front.replica.members()) <= 1:
+    if standalone(front):
         return "standalone"
     if front.replica.leading():
         return "leader"
     return "follower" if front.replica.origin.member in front.replica.configuration().voters() else "observer"
+
+
+def standalone(front: ZooKeeperFront) -> bool:
+    """Whether this replica is its cell's only member, which ZooKeeper calls standalone."""
+    return len(front.replica.members()) <= 1
 
 
 def received(front: ZooKeeperFront) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from . import report
+from . import ensemble, report
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -76,9 +76,8 @@ def _cons(front: ZooKeeperFront) -> str:
 
 
 def _conf(front: ZooKeeperFront) -> str:
-    members = front.replica.members()
-    listed = "".join(f"server.{member}={endpoint}\n" for member, endpoint in sorted(members.items()))
-    return _lines(report.configuration(front)) + (f"membership: \n{listed}" if len(members) > 1 else "")
+    members = ensemble.text(front.replica.configuration()).decode()
+    return _lines(report.configuration(front)) + ("" if report.standalone(front) else f"membership: \n{members}")
 
 
 def _envi(front: ZooKeeperFront) -> str:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from quorate.kernel.paxos.quorum import Change, ChangeKind
 from quorate.plugins.znodes import admin
 from quorate.plugins.znodes.protocol import Op
+from quorate.plugins.znodes.tls import SecureWire
 from twisted.internet.testing import StringTransport
 from znodes_talk import Room
 from znodes_wire import create, path_watch
@@ -79,7 +80,8 @@ def test_the_values_have_the_originals_names(room: Room) -> None:
     assert command(room, "dump")["session_id_to_ephemeral_paths"] == {str(session): ["/e"]}
     assert command(room, "envi")["zookeeper.version"].startswith("3.8.0-")
     assert command(room, "isro") == {"read_only": False}
-    assert command(room, "leader")["is_leader"] is True
+    room.seat().facts = lambda: {"leader": 1}
+    assert command(room, "leader") == {"is_leader": True, "leader_id": 1, "leader_ip": "10.0.0.1"}
     assert command(room, "leader", 1)["is_leader"] is False
     assert {"version", "server_state", "znode_count", "synced_followers"} <= command(room, "monitor").keys()
     assert command(room, "srvr")["server_stats"]["server_state"] == "leader"
@@ -90,7 +92,33 @@ def test_the_values_have_the_originals_names(room: Room) -> None:
     assert command(room, "hash")["digests"][0]["zxid"] == 2
     configuration = room.cell.configuration
     room.cell.change(configuration.number, Change(ChangeKind.DEMOTE, configuration.find(3)))
-    assert command(room, "voting_view")["current_config"].keys() == {"1", "2"}
+    assert command(room, "voting_view")["current_config"] == {
+        str(each): {
+            "server_addresses": [f"10.0.0.{each}:7410"], "election_addresses": [f"10.0.0.{each}:7420"],
+            "client_address": "0.0.0.0:2181", "learner_type": "participant",
+        }
+        for each in (1, 2)
+    }  # fmt: skip
+    assert command(room, "zabstate") == {
+        "myid": 1, "is_leader": True, "voting": True, "last_zxid": "0x2", "zabstate": "broadcast",
+    }  # fmt: skip
+    assert command(room, "zabstate", 2)["voting"] is False
+
+
+def test_secure_connections_are_told_apart(room: Room) -> None:
+    """Each port's connections under their own name."""
+    room.first.connection.wire = SecureWire(room.fronts[0])
+    assert command(room, "cons")["connections"] == []
+    (secure,) = command(room, "stat")["secure_connections"]
+    assert secure["session_id"] == room.first.session
+
+
+def test_a_cell_of_one() -> None:
+    """There is no leader to tell of, and nobody votes: what the original says when it stands alone."""
+    room = Room()
+    assert command(room, "voting_view") == {"current_config": {}}
+    assert command(room, "zabstate") == {"voting": False, "zabstate": ""}
+    assert json.loads(ask(room, "/commands/leader")[2])["error"] == "server is not initialized"
 
 
 def test_counters_and_the_trace_mask_can_be_set(room: Room) -> None:
@@ -115,4 +143,5 @@ def test_without_a_leader(room: Room) -> None:
     room.cell.serve(False)
     assert json.loads(ask(room, "/commands/stat")[2])["error"].endswith("not currently serving requests")
     assert command(room, "ruok") == {}
+    assert command(room, "zabstate")["zabstate"] == "election"
     assert command(room, "monitor")["znode_count"] == 6
