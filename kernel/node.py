@@ -15,56 +15,33 @@ Everything that arrived in one turn leaves together: one batch, one journal writ
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from .barriers import Barriers
-from .company import Company
-from .forwarding import Gap, Intake, Outbox, Reply
-from .gate import Gate, Gated
-from .haste import Haste
-from .host import Applied, MachineHost
-from .machine import Origin, Plain, SessionId
+from .forwarding import Gap, Outbox, Reply
+from .host import MachineHost
+from .leading import Leading
+from .machine import Origin, Plain
 from .node_messages import AnyMessage, Forward, Gaps, Heads, NodeMessage, Renew, Renewed
 from .node_observer import NodeObserver
+from .node_options import Options
 from .paxos.ballot import Ballot, MemberId, Slot
-from .paxos.configuration import decode_change, reconfigured
-from .paxos.messages import Kind, Message, Sender, Value
+from .paxos.configuration import reconfigured
+from .paxos.messages import Kind, Message, Sender
 from .paxos.options import NEVER, SLOT_COST
-from .paxos.quorum import Configuration, InvalidChange, Role
+from .paxos.quorum import Configuration, Role
 from .paxos.ready import NOTHING, Committed, Ready, Send, joined, remaining
-from .paxos.replica import NotLeader, Replica
-from .renewals import Overdue, Renewals
+from .paxos.replica import Replica
+from .renewals import Renewals
 from .reports import PATIENCE, Reports
-from .system import DIGESTS, MEMBERSHIP, PLUGINS, SESSIONS, TIMERS
-from .wire.batch import CHUNK_HEAD, pack_batch, pack_request
-
-
-class Options(NamedTuple):
-    """Sizes in bytes, times in microseconds."""
-
-    batch: int = 1 << 20
-    company: int = 16 << 10  # a batch of that size waits for nobody
-    linger: int = 4_000  # how long a smaller one waits while the one before it is under way
-    patience: int = 1_000  # how long it waits for those whose commands were in the one before it
-    backlog: int = 8 << 20
-    resend: int = 500_000
-    digest_every: int = 1024  # slots
-    snapshot_bytes: int = 10 << 20  # of memory for the log since the last one, at least
-    snapshot_growth: int = 100  # percent of the last one's own size, at least
-    snapshot_slots: int = 200_000
-
+from .system import DIGESTS, MEMBERSHIP, PLUGINS, SESSIONS
+from .wire.batch import pack_request
 
 _NODE_MESSAGES: Final = frozenset({Forward, Heads, Gaps, Renew, Renewed})
 _LOOK: Final = 20_000
 """Microseconds between two looks at time-driven work, at least."""
-
-
-def epoch_of(ballot: Ballot) -> int:
-    """The number of a leadership, for ``Commit.epoch``: grows with the ballot."""
-    return ballot.round << 16 | ballot.member
 
 
 class Node:
@@ -102,27 +79,17 @@ class Node:
         self._new_host = new_host
         self._secret = secret
         self._outbox = Outbox(origin)
-        self._intake: Intake | None = None
-        self._renewals: Renewals | None = None
-        self._gates: dict[int, Gate] = {}
-        self._epoch = 0
+        self._leading: Leading | None = None
         self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
         self._early: list[bytes] = []
-        self._company: Company | None = None
-        self._haste = Haste()
-        self._waiting = 0  # bytes that could be proposed when the newest slot was chosen
-        self._waits = NEVER  # until when the next batch waits for company
         self._out: list[Send] = []
         self._reports = Reports(now)
         self._progress = now
         self._look_due = now
-        self._timer_due = NEVER
         self._barriers = Barriers()
-        self._asked: dict[int, int] = {}  # machine -> time up to which its timers were asked to fire
         self._log_bytes = 0
         self._snapshot_slot = core.chosen
         self._snapshot_size = 0
-        self._cell_base = (0, now)
         self._settling: set[str] = set()  # chores of this member that are under way
 
     # ---------------------------------------------------------------- in
@@ -144,8 +111,8 @@ class Node:
         else:
             chosen = self.core.chosen
             self.core.receive(sender, message, now)  # type: ignore[arg-type]
-            if self._intake is not None and self.core.chosen > chosen:
-                self._count_waiting(self._intake)
+            if self._leading is not None and self.core.chosen > chosen:
+                self._leading.count_waiting()
 
     def touch(self, session: int) -> None:
         """A session's client was heard on this replica."""
@@ -165,8 +132,8 @@ class Node:
         """See Ready: records up to `upto` are durable."""
         chosen = self.core.chosen
         self.core.persisted(upto, now)
-        if self._intake is not None and self.core.chosen > chosen:
-            self._count_waiting(self._intake)
+        if self._leading is not None and self.core.chosen > chosen:
+            self._leading.count_waiting()
 
     def snapshotted(self, slot: Slot, size: int) -> None:
         """A snapshot taken of this host at `slot` is durable and verified."""
@@ -216,10 +183,10 @@ class Node:
             self._look(now)
         gathered: Ready | None = None
         while True:
-            if self._intake is not None:
+            if self._leading is not None:
                 if self._outbox.bytes:
-                    self._intake_own()
-                self._propose(now, wall)
+                    self._leading.take_own()
+                self._leading.propose(now, wall)
             elif self._outbox.bytes:
                 self._forward()
             if not core.stirred or (ready := core.ready()) is NOTHING:
@@ -254,38 +221,34 @@ class Node:
     def next_tick(self) -> int:
         """When :meth:`turn` must be called at the latest, even if nothing arrives."""
         look = self._reports.look_at()
-        if self._renewals is not None:
-            look = min(look, self._timer_due, self._renewals.look_at())
+        waits, leading = NEVER, self._leading
+        if leading is not None:
+            look = min(look, leading.timer_due, leading.renewals.look_at())
+            waits = leading.waits_until
         elif self._outbox.bytes:
             look = min(look, self._progress + self.options.resend + 1)
         if look < self._look_due:
             look = self._look_due
-        return min(self.core.next_tick(), look, self._waits)
+        return min(self.core.next_tick(), look, waits)
 
     # ---------------------------------------------------------------- to look at
 
     @property
     def leading(self) -> bool:
         """Whether this member leads and takes commands."""
-        return self._intake is not None
+        return self._leading is not None
 
     @property
     def serving(self) -> bool:
         """Whether commands submitted here have somewhere to go: this member leads, or follows somebody who may."""
         return self.core.leader is not None
 
-    def cell_time(self, now: int) -> int:
-        """The leader's cell time in milliseconds: goes on from the last stamped batch, and stands still while nobody
-        leads."""
-        time, since = self._cell_base
-        return max(self.host.cell_time, time + (now - since) // 1000)
-
     # ---------------------------------------------------------------- leadership
 
     def _follow(self, now: int) -> None:
         """Notice that leadership moved: to us, from us, or between others."""
         core = self.core
-        if core.serving != (self._intake is not None):
+        if core.serving != (self._leading is not None):
             if core.serving:
                 self._begin(now)
             else:
@@ -304,52 +267,27 @@ class Node:
 
     def _begin(self, now: int) -> None:
         """Our ballot's first value is chosen, so everything before it is applied: lead."""
-        self._epoch = epoch_of(self.core.ballot)
-        self._intake = Intake(self.host.marks, self._gates)
-        self._set_gates()
+        self._leading = leading = Leading(self.core, self.host, self._outbox, self.options, self._command, now)
         self._outbox.rewind()
-        self._cell_base = (self.host.cell_time, now)
-        self._asked.clear()
-        self._company = Company(self.options.company, self.options.linger, self.options.patience)
-        self._renewals = Renewals(now)
-        self._haste = Haste()
-        for session in self.host.sessions.values():
-            self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)
-            self._haste.attached(session.id, session.owner.member)
-        self._hurry()
-        self._note_timer()
         early, self._early = self._early, []
         for chunks in early:
-            self._intake.admit(chunks)
+            leading.intake.admit(chunks)
         if self.host.password_key is None:
             self._chore("found", SESSIONS, "found", [self._secret])
 
     def _end(self) -> None:
-        self._intake = None
-        self._company = None
-        self._waits = NEVER
-        self._renewals = None
-        for gate in self._gates.values():
-            gate.ended()
-        self._gates.clear()
+        assert self._leading is not None
+        self._leading.end()
+        self._leading = None
         self._early.clear()
         self._settling.clear()
-
-    def _set_gates(self) -> None:
-        """Give every machine that wants one its gate; those of unloaded machines end."""
-        loaded = self.host.loaded()
-        for number in [n for n in self._gates if n not in loaded]:
-            self._gates.pop(number).ended()
-        for number, machine in loaded.items():
-            if number not in self._gates and isinstance(machine, Gated):
-                self._gates[number] = machine.gate(self._epoch)
 
     def _hear(self, sender: Sender, message: NodeMessage, now: int) -> None:
         if isinstance(message, Forward):
             self._hear_forward(sender, message)
         elif isinstance(message, Renew):
-            if self._renewals is not None:
-                self._hear_renewals(self._renewals, sender.member, message, now)
+            if self._leading is not None:
+                self._hear_renewals(self._leading.renewals, sender.member, message, now)
         elif isinstance(message, Renewed):
             self._reports.counted(message.report, message.lost)
         elif isinstance(message, Heads):
@@ -369,66 +307,29 @@ class Node:
             self._send(member, Renewed(message.report, lost))
 
     def _count_renewals(self, member: int, message: Renew, led: bool) -> None:
-        if led and self._renewals is not None:
-            self._send(member, Renewed(message.report, self._renewals.hear(message.sessions)))
+        if led and self._leading is not None:
+            self._send(member, Renewed(message.report, self._leading.renewals.hear(message.sessions)))
 
     def _hear_forward(self, sender: Sender, message: Forward) -> None:
-        if self._intake is not None:
-            gaps = self._intake.admit(message.chunks)
+        if self._leading is not None:
+            gaps = self._leading.intake.admit(message.chunks)
             if gaps:
                 self._send(sender.member, Gaps(tuple(gaps)))
         elif self.core.leader == self.origin.member and sum(map(len, self._early)) < self.options.backlog:
             self._early.append(message.chunks)
 
     def _hear_heads(self, sender: Sender, message: Heads) -> None:
-        if self._intake is None:
+        if self._leading is None:
             return
         missing = []
         for machine, last in message.streams:
-            expected = self._intake.expected(sender.member, machine, message.incarnation)
+            expected = self._leading.intake.expected(sender.member, machine, message.incarnation)
             if 0 < expected <= last:
                 missing.append(Gap(machine, expected))
         if missing:
             self._send(sender.member, Gaps(tuple(missing)))
 
     # ---------------------------------------------------------------- commands on their way
-
-    def _count_waiting(self, intake: Intake) -> None:
-        """A slot is chosen. Who asks from now on may have been answered by it elsewhere already."""
-        if self._outbox.bytes:
-            self._intake_own()
-        self._waiting = intake.bytes
-
-    def _intake_own(self) -> None:
-        """The leader's own chunks enter the log the way everybody's do."""
-        assert self._intake is not None
-        for chunk in self._outbox.unsent():
-            gaps = self._intake.admit(chunk)
-            assert not gaps, f"own stream with a gap: {gaps}"
-
-    def _propose(self, now: int, wall: int) -> None:
-        intake, company, core = self._intake, self._company, self.core
-        assert intake is not None
-        assert company is not None
-        self._waits = NEVER
-        while intake:
-            room = core.can_propose()
-            if not room:
-                return
-            until = company.wait(intake.bytes, room < core.options.window, now)
-            if until:
-                self._waits = until
-                return
-            company.proposed(now)
-            chunks = intake.take(self.options.batch)
-            self._haste.commanded([CHUNK_HEAD.unpack_from(chunk)[2] for chunk in chunks])
-            self._hurry()
-            core.propose(Value(Kind.COMMANDS, pack_batch(self.cell_time(now), wall, self._epoch, chunks)), now)
-
-    def _hurry(self, *, late: bool = False) -> None:
-        """Have the core know where somebody waits."""
-        if self._haste.look(late=late):
-            self.core.hurry(frozenset(map(MemberId, self._haste.members)))
 
     def _forward(self) -> None:
         leader = self.core.leader
@@ -453,6 +354,7 @@ class Node:
     # ---------------------------------------------------------------- applying
 
     def _apply(self, committed: Sequence[Committed], now: int) -> None:
+        leading = self._leading
         for slot, value in committed:
             if value.kind is Kind.COMMANDS:
                 self._log_bytes += len(value.payload) + SLOT_COST
@@ -464,15 +366,8 @@ class Node:
                         done(answer.reply)
                 if applied.answers:
                     self._progress = now
-                if self._company is not None and self._intake is not None:
-                    self._company.chosen(len(value.payload), min(self._waiting, self._intake.bytes), now)
-                if self._renewals is not None:
-                    self._watch_sessions(applied)
-                    if applied.changed:
-                        self._set_gates()
-                    for wish in applied.wishes:
-                        with contextlib.suppress(NotLeader, InvalidChange):  # who wished it will see that it is not so
-                            self.core.reconfigure(decode_change(wish), now)
+                if leading is not None:
+                    leading.applied(applied, len(value.payload), now)
                 self._observer.applied(applied)
             elif value.kind is Kind.CONFIGURATION:
                 configuration = reconfigured(self.host.configuration, value.payload, slot)
@@ -481,28 +376,14 @@ class Node:
                 self.host.skipped(slot)
             if slot % self.options.digest_every == 0 and self._votes():
                 self._report_digest(slot)
-        if self._renewals is not None:
-            self._note_timer()
+        if leading is not None:
+            leading.note_timer()
         self._barriers.reached(self.host.slot)
         options = self.options
         # What a restart must read is at most about twice the state, and writing snapshots costs no more than the log.
         enough = max(options.snapshot_bytes, self._snapshot_size * options.snapshot_growth // 100)
         if self._log_bytes > enough or self.host.slot - self._snapshot_slot > options.snapshot_slots:
             self.snapshot_due = True
-
-    def _watch_sessions(self, applied: Applied) -> None:
-        renewals = self._renewals
-        assert renewals is not None
-        for identity in applied.attached:
-            session = self.host.sessions.get(identity)
-            if session is not None:
-                renewals.watch(identity, session.timeout_ms * 1000, session.attachment)
-                self._haste.attached(identity, session.owner.member)
-        for identity, _ in applied.ended:
-            renewals.forget(identity)
-            self._haste.ended(identity)
-        if applied.attached or applied.ended:
-            self._hurry()
 
     def _votes(self) -> bool:
         member = self.core.configuration.find(MemberId(self.origin.member))
@@ -516,12 +397,8 @@ class Node:
     def _look(self, now: int) -> None:
         self._look_due = now + _LOOK
         self._reports.give_up(now - PATIENCE)
-        if self._renewals is not None:
-            self._renewals.attend(now)
-            for overdue in self._renewals.overdue():
-                self._expire(overdue)
-            self._fire_timers(now)
-            self._hurry(late=True)
+        if self._leading is not None:
+            self._leading.look(now)
         elif self._outbox.bytes and now - self._progress > self.options.resend:
             self._progress = now
             leader = self.core.leader
@@ -542,47 +419,17 @@ class Node:
         if host.announced(member) != host.available:
             self._chore("announce", PLUGINS, "announce", [member, dict(host.available)])
 
-    def _expire(self, overdue: Overdue) -> None:
-        """Propose an expiry once every gate lets it pass."""
-        epoch = self._epoch
-        waiting = set(self._gates)
-
-        def go(number: int) -> None:
-            waiting.discard(number)
-            if not waiting:
-                self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
-
-        passed = [n for n, gate in self._gates.items() if gate.expiry(SessionId(overdue.session), partial(go, n))]
-        waiting.difference_update(passed)
-        if not waiting:
-            self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
-
-    def _note_timer(self) -> None:
-        """When, by this leader's clock, the next timer is due."""
-        first = self.host.next_timer()
-        time, since = self._cell_base
-        self._timer_due = NEVER if first is None else since + (first - time) * 1000
-
-    def _fire_timers(self, now: int) -> None:
-        for machine, upto in self.host.due_timers(self.cell_time(now)):
-            if self._asked.get(machine, -1) >= upto:
-                continue
-            self._asked[machine] = upto
-            fire = partial(self._command, TIMERS, "fire", [machine, upto])
-            gate = self._gates.get(machine)
-            if gate is None or gate.timers(upto, fire):
-                fire()
-
     def _report_renewals(self, now: int) -> None:
         """Tell the leader (which may be this member) whom we heard: every REPORT, or at once if a client waits for
         its lease."""
         leader, reports = self.core.leader, self._reports
         if leader is None or not reports.pressing(now):
             return
-        if self._renewals is not None:
+        if self._leading is not None:
             if self.core.lease_left(now) > 0:
-                self._renewals.attend(now)
-                reports.count(self._renewals.hear(reports.heard), now)
+                renewals = self._leading.renewals
+                renewals.attend(now)
+                reports.count(renewals.hear(reports.heard), now)
         elif leader != self.origin.member:
             self._send(leader, Renew(*reports.send(now)))
 

@@ -43,7 +43,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from .. import node
+from ..node_options import Options as NodeOptions
 from ..paxos import replica
 from ..paxos.ballot import MemberId, Slot
 from ..paxos.quorum import Configuration, Member, Role
@@ -174,11 +174,11 @@ class ReplicaConfig:
             retained=self.limits.retained_log,
         )
 
-    def node_options(self) -> node.Options:
+    def node_options(self) -> NodeOptions:
         """The sizes of the node."""
         limits = self.limits
         later = 100 + 10 * (self.member % 5)  # percent; so that not all replicas take their snapshots at one moment
-        return node.Options(
+        return NodeOptions(
             batch=limits.batch,
             backlog=limits.backlog,
             snapshot_bytes=limits.snapshot_log * later // 100,

@@ -18,7 +18,7 @@ in its status, and goes on only as a process that can be asked. It stops altoget
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -333,7 +333,7 @@ class LiveReplica:
         while waiting and waiting[0].number <= self._durable:
             released = waiting.popleft()
             upto = released.upto
-            self.send(released.sends)
+            self.peers.send_all(released.sends)
         if upto:
             self.node.persisted(upto, self.clocks.monotonic())
 
@@ -390,18 +390,15 @@ class LiveReplica:
             number = self.journal.append(ready.records) if ready.records else self.journal.last
             self._waiting.append(_Waiting(number, ready.upto, ready.after))
         if ready.messages:
-            self.send(ready.messages)
+            self.peers.send_all(ready.messages)
         self.journal.flush()
         if self._waiting and self._waiting[0].number <= self._durable:
             self._release()
             self.turns.request()
         for request in ready.snapshot_requests:
-            self.send((Send(request.to, self.snapshotting.piece(request.fetch)),))
+            self.peers.send_all((Send(request.to, self.snapshotting.piece(request.fetch)),))
         for piece in ready.snapshot_chunks:
             self.snapshotting.arrived(piece)
-
-    def send(self, messages: Iterable[Send]) -> None:
-        self.peers.send_all(messages)
 
     def _arm(self, now: int) -> None:
         """Have the next turn come in time. A timer that comes too early is left."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ..leading import epoch_of
 from ..machine import Plain
-from ..node import epoch_of
 from ..paxos.quorum import Role
 from .config import CLIENT
 from .replica import role_of

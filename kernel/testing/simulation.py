@@ -18,7 +18,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from ..machine import StateMachine
-from ..node import Options as NodeOptions
+from ..node_options import Options as NodeOptions
 from ..paxos.replica import Options as CoreOptions
 from ..storage.memory import Crash
 from ..wire.native import Consistency

@@ -17,8 +17,8 @@ from ..applied import Applied
 from ..catalog import Catalog
 from ..host import MachineHost
 from ..machine import Origin, StateMachine
-from ..node import Options as NodeOptions
 from ..node_messages import AnyMessage
+from ..node_options import Options as NodeOptions
 from ..paxos.ballot import MemberId, Slot
 from ..paxos.quorum import Configuration, Member, Role
 from ..paxos.ready import DurableState, Ready

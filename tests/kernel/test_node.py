@@ -13,7 +13,7 @@ from quorate.kernel.forwarding import Reply
 from quorate.kernel.gate import Gate
 from quorate.kernel.machine import Commit, Plain, SessionId, StateMachine, command, query
 from quorate.kernel.node import Node
-from quorate.kernel.node import Options as NodeOptions
+from quorate.kernel.node_options import Options as NodeOptions
 from quorate.kernel.paxos import messages as m
 from quorate.kernel.paxos.ballot import Slot
 from quorate.kernel.paxos.options import SLOT_COST

@@ -15,7 +15,8 @@ from quorate.kernel.applied import Applied
 from quorate.kernel.catalog import Catalog
 from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Origin
-from quorate.kernel.node import Node, Options
+from quorate.kernel.node import Node
+from quorate.kernel.node_options import Options
 from quorate.kernel.paxos import messages as m
 from quorate.kernel.paxos.ballot import NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.ready import AcceptedValue, DurableState, Ready

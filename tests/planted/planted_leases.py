@@ -5,6 +5,7 @@ from __future__ import annotations
 from heapq import heappush
 
 from planting import QUICK, Plant, bug
+from quorate.kernel.leading import Leading
 from quorate.kernel.node import Node
 from quorate.kernel.paxos.leadership import Leadership
 from quorate.kernel.paxos.replica import Replica
@@ -92,12 +93,12 @@ def renewal_counted_before_the_session_is_known(plant: Plant) -> None:
 def session_expired_too_early_after_a_fail_over(plant: Plant) -> None:
     """A new leader takes the sessions that it has not heard itself for silent since ever."""
     plant.edit(
-        Node._begin,
+        Leading.__init__,
         {
-            "self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)": (
-                "did(); self._renewals.watch(session.id, session.timeout_ms * 1000, session.attachment); "
-                "self._renewals._watched[session.id].heard -= session.timeout_ms * 1000; "
-                "heappush(self._renewals._looks, (0, session.id))"
+            "self.renewals.watch(session.id, session.timeout_ms * 1000, session.attachment)": (
+                "did(); self.renewals.watch(session.id, session.timeout_ms * 1000, session.attachment); "
+                "self.renewals._watched[session.id].heard -= session.timeout_ms * 1000; "
+                "heappush(self.renewals._looks, (0, session.id))"
             )
         },
         heappush=heappush,
