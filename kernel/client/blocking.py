@@ -36,8 +36,8 @@ class Background:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for it. If the waiting thread is interrupted, the coroutine is cancelled and
-        waited for."""
+        """Run a coroutine there and wait for it. If the waiting thread is interrupted, the coroutine is cancelled, and
+        not waited for."""
         try:
             self.check()
         except BaseException:

@@ -73,9 +73,10 @@ class Consistency(enum.IntEnum):
     """What a query may answer from."""
 
     LEASE = 0
-    """Linearizable: the leader answers under its master lease, without a round of messages."""
+    """Linearizable: the leader answers at once under its master lease, any other replica after it has asked the leader
+    how far the log is committed."""
     READ_INDEX = 1
-    """Linearizable: any replica, after it has asked the leader how far the log is committed."""
+    """Linearizable, and answered as LEASE is. (The name is for reads that rely on no clock.)"""
     LOCAL = 2
     """Sequential: what this replica has applied, not older than `min_index`."""
 

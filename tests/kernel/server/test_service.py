@@ -195,6 +195,23 @@ class CellTests(TestCase):
         assert threads
         assert current_thread() not in threads
 
+    async def test_what_has_no_room_in_memory_stops_the_replica_that_fetched_it(self) -> None:
+        """It would wait for the snapshot for ever, and it is not the same on every replica."""
+
+        def full(node: Node, chunks: Iterable[bytes]) -> MachineHost:
+            raise MemoryError
+
+        self.patch(Node, "prepare", full)
+        cell = await self.started(snapshot_log=200_000, retained_log=1)
+        missing = next(m for m in cell.running if m != cell.leader())
+        await cell.stop(missing)
+        for number in range(12):
+            await cell.fill(min(cell.running), f"k{number}", 50_000)
+        await cell.until(lambda: all(len(cell.replica(m).snapshotting._snapshots.kept) for m in cell.running))
+        cell.start(missing)
+        await cell.until(lambda: cell.replica(missing).ailing)
+        assert "MemoryError" in cell.replica(missing).ailing
+
     async def test_snapshots_let_the_journal_go(self) -> None:
         """After enough log a snapshot is taken by a child, and a restart begins from it."""
         cell = await self.started(snapshot_log=100_000)
