@@ -10,7 +10,8 @@ Option                       Default    Meaning
 ``min-session-timeout``      2 ticks    Milliseconds; a client that asks for less gets this.
 ``max-session-timeout``      20 ticks   Milliseconds; a client that asks for more gets this.
 ``grace``                    2 ticks    Milliseconds without a leader before clients must go; half a session at most.
-``frame-max``                1048575    Bytes of a client's request (``jute.maxbuffer``).
+``frame-max``                1048575    Bytes of a client's request (``jute.maxbuffer``); 16777200 at most, as a cell
+                                        that is busy with one request for seconds loses its leader over it.
 ``max-client-connections``   0          Connections from one address; 0: any number.
 ``max-connections``          0          Connections in all; 0: any number.
 ``extended-types``           false      Whether nodes may have a time to live.
@@ -38,6 +39,7 @@ from typing import Final, NamedTuple
 
 from . import words
 from .chunks import Allow
+from .jute import LENGTH_MAX
 from .protocol import FRAME_MAX
 
 _SASL: Final = "sasl."
@@ -102,6 +104,8 @@ class Settings(NamedTuple):
         )
         if known:
             raise ValueError(f"unknown options: {', '.join(sorted(known))}")
+        if settings.frame_max > LENGTH_MAX:
+            raise ValueError(f"frame-max={settings.frame_max} is invalid: {LENGTH_MAX} at most")
         if not 0 < settings.timeout_min_ms <= settings.timeout_max_ms:
             raise ValueError(
                 f"sessions from {settings.timeout_min_ms} to {settings.timeout_max_ms} ms are impossible: "

@@ -49,6 +49,7 @@ def test_users_and_a_second_port() -> None:
         ({"tick": "-1"}, "tick=-1 is invalid"),
         ({"tick": "0"}, "sessions from 0 to 0 ms are impossible"),
         ({"min-session-timeout": "50000"}, "sessions from 50000 to 40000 ms are impossible"),
+        ({"frame-max": "16777201"}, "frame-max=16777201 is invalid: 16777200 at most"),
         ({"words": "nope"}, "unknown four-letter words: nope"),
         ({"read-only": "yes"}, "read-only=yes is invalid: true or false"),
         ({"client-certificates": "perhaps"}, "need, want, none are known"),
