@@ -87,12 +87,14 @@ class Supervised(ProcessProtocol):
         """Why its process ended by itself, the last time since somebody told it to start."""
         self._ended: list[Deferred[None]] = []
         self._again: IDelayedCall | None = None
+        self._when_gone = False  # start it when the present process is gone
 
     def start(self) -> None:
-        """Run it unless it runs."""
+        """Run it unless it runs; if it is about to end because somebody stopped it, once it is gone."""
         if self._again is not None and self._again.active():
             self._again.cancel()
         if self.pid:
+            self._when_gone = self.state is _State.STOPPED
             return
         try:
             log = _open_log(self._supervisor.log(self.index))
@@ -143,6 +145,9 @@ class Supervised(ProcessProtocol):
         waiting, self._ended = self._ended, []
         for each in waiting:
             each.callback(None)
+        if self._when_gone:
+            self._when_gone = False
+            self.start()
 
     def _fall(self, how: str, *, by_itself: bool = True) -> None:
         """It does not run although it should: try again later."""
@@ -156,6 +161,7 @@ class Supervised(ProcessProtocol):
     def forget_restart(self) -> None:
         """It stays down when it ends."""
         self.state = _State.STOPPED
+        self._when_gone = False
         if self._again is not None and self._again.active():
             self._again.cancel()
 
@@ -311,7 +317,9 @@ class Supervisor:
                 return Complaint(replica.why_down, f"mend that; {read}")
             lacks = str(no)
         else:
-            if answer["pid"] != replica.pid:
+            if replica.state is _State.STOPPED:
+                lacks = "it is stopped"
+            elif answer["pid"] != replica.pid:
                 lacks = f"another process answers at {self.cell.client(index)}"
             elif not (lacks := self._lacks(index, answer)):
                 return answer

@@ -13,9 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from quorate.kernel.cli.supervisor import Supervised
+from twisted.internet.error import ProcessDone
+from twisted.python.failure import Failure
 
 pytestmark = pytest.mark.cell
 
@@ -128,6 +132,39 @@ def test_a_replica_that_dies_is_started_again_after_a_second(new_cell: Any, quor
 
     wait_until(back)
     assert time.monotonic() - killed > 0.9
+
+
+class Starts:
+    """A supervisor whose processes are only counted."""
+
+    environment: dict[str, str] = {}
+
+    def __init__(self, directory: Path) -> None:
+        self.reactor = self
+        self.count = 0
+        self.log = lambda index: directory / str(index) / "log"
+        self.command_line = lambda index: [str(index)]
+
+    def spawnProcess(self, replica: Any, *_: Any, **__: Any) -> Any:
+        self.count += 1
+        replica.transport = SimpleNamespace(pid=self.count, signalProcess=lambda number: None)
+        return replica.transport
+
+
+def test_who_is_started_while_it_ends_starts_again(tmp_path: Path) -> None:
+    """Two people at two terminals; unless the last word was to stop it."""
+    starts = Starts(tmp_path)
+    replica = Supervised(starts, 0)  # type: ignore[arg-type]
+    replica.start()
+    for last_word, count in ((replica.start, 2), (replica.forget_restart, 2)):
+        replica.forget_restart()
+        gone = replica.end(signal.SIGTERM)
+        replica.start()
+        last_word()
+        assert not gone.called
+        replica.processEnded(Failure(ProcessDone(0)))
+        assert gone.called
+        assert starts.count == count
 
 
 def test_a_paused_replica(new_cell: Any, quorate: Any) -> None:
