@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,13 @@ class Noting:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
+def test_leases_run_while_the_computer_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that wakes up must not take its lease for one that still runs: its clock counted the time."""
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: {time.CLOCK_BOOTTIME: 7_000}[clock])
+    assert service.real_clocks().monotonic() == 7
 
 
 class CellTests(TestCase):
