@@ -111,6 +111,11 @@ class ReplicaService(MultiService):
 
     def startService(self) -> None:
         """Raises one of NO_START: it cannot start, and :func:`why` says why."""
+        if not __debug__:
+            raise BadConfiguration(
+                "python -O leaves out the assertions by which a replica stops before it does harm: start it without "
+                "-O, -OO and PYTHONOPTIMIZE"
+            )
         recovered = recover(
             RealFileSystem(),
             os.fspath(self.config.directory),

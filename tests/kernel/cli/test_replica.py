@@ -125,6 +125,16 @@ def test_it_refuses_to_start(started: Any, quorate: Any, tmp_path: Path) -> None
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("optimizing", [["-O"], ["-OO"]])
+def test_it_does_not_run_without_its_assertions(tmp_path: Path, optimizing: list[str]) -> None:
+    """Where the interpreter leaves assertions out, a replica refuses to start, and founds nothing."""
+    words = [REPLICA[0], *optimizing, *REPLICA[1:], *flags(tmp_path / "state", free_base(1))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert "quorate: python -O leaves out the assertions" in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_member_that_did_not_found_the_cell_says_what_it_waits_for(started: Any, tmp_path: Path) -> None:
     """An id that stands in no [members] is a newcomer's or a slip of the pen: its log says which it would be."""
     base = free_base(1) // 10
