@@ -212,18 +212,23 @@ def crash_at_start(scene: Scene) -> None:
     scene.back(victim)
 
 
-def fail(scene: Scene, rule: Rule, left: int) -> None:
-    """EIO: the replica votes no more, stays a process that can be asked, and goes on after a restart."""
+def fail(scene: Scene, rule: Rule, left: int, number: int = errno.EIO) -> None:
+    """The replica votes no more, stays a process that can be asked, and goes on after a restart."""
     victim = scene.one()
-    if _struck(scene, victim, rule, errno.EIO, left=left, forever=rule is Rule.FAIL_WRITE):
-        scene.expect_ailing(victim, "Input/output error")
+    if _struck(scene, victim, rule, number, left=left, forever=rule is Rule.FAIL_WRITE):
+        scene.expect_ailing(victim, os.strerror(number))
         scene.down(victim)
         scene.back(victim)
 
 
 def failing_sync(scene: Scene) -> None:
-    """EIO from a sync, at once or at its end."""
-    fail(scene, scene.random.choice((Rule.FAIL_SYNC, Rule.FAIL_SYNC_LATE)), scene.random.randrange(1, 40))
+    """EIO or ENOSPC from a sync, at once or at its end: there is no telling what is on the disk."""
+    rule, number = (
+        scene.random.choice((Rule.FAIL_SYNC, Rule.FAIL_SYNC_LATE)),
+        scene.random.choice((errno.EIO, errno.ENOSPC)),
+    )
+    scene.words.append(os.strerror(number))
+    fail(scene, rule, scene.random.randrange(1, 40), number)
 
 
 def failing_write(scene: Scene) -> None:

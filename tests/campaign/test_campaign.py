@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,13 @@ def test_a_crash_at_the_nth_sync(episode: Episode, rule: Rule) -> None:
 def test_an_io_error_ends_the_voting(episode: Episode, rule: Rule) -> None:
     """EIO from a sync, from its end or from a write: no retry, no vote, words in the status, and well after a start."""
     episode.strike(lambda scene: menu.fail(scene, rule, 3))
+    assert episode.violations == []
+
+
+@NEEDS_COMPILER
+def test_no_room_at_a_sync_ends_the_voting(episode: Episode) -> None:
+    """ENOSPC from a sync is no full disk to be waited for: what was handed over may be gone, as after EIO."""
+    episode.strike(lambda scene: menu.fail(scene, Rule.FAIL_SYNC_LATE, 3, errno.ENOSPC))
     assert episode.violations == []
 
 
@@ -130,9 +138,11 @@ def test_damage_changes_the_file_where_it_says(tmp_path: Path, mode: Mode, regio
 
 
 def test_a_summary_counts() -> None:
-    """By kind, with the longest recovery, and what came later than is owed."""
+    """By kind, with the longest recovery, and what came later than is owed, which is as bad as what was violated."""
     lines = [{"fault": "kill", "recovery_ms": ms, "outage_ms": ms, "operations": 10} for ms in (5, 2000, 7)]
     found = summary(lines, [], 1, 2.0)
+    assert [summary(lines[:1], wrong, 1, 2.0)["fine"] for wrong in ([], ["forgotten"])] == [True, False]
+    assert not found["fine"]
     assert (found["faults"], found["by_kind"], found["operations"]) == (3, {"kill": 3}, 30)
     assert found["recovery_ms"] == {"median": 7, "longest": 2000, "owed": 1400}
     assert found["late"] == ["kill: 2000 ms"]
