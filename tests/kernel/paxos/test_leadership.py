@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quorate.kernel.paxos.messages import Accept, Accepted, Beaten, Commit, Heartbeat, Kind, Value, Yield
+from quorate.kernel.paxos.ballot import Slot
+from quorate.kernel.paxos.messages import Accept, Accepted, Beaten, Commit, Fetch, Heartbeat, Kind, Value, Yield
 from quorate.kernel.paxos.replica import Status
 from stage import Stage
 
@@ -159,15 +160,16 @@ def test_when_all_disks_are_slow_the_leader_stays() -> None:
 
 
 def test_heartbeats_leave_before_everything_else() -> None:
-    """A lease does not wait behind a window of large values."""
+    """A lease does not wait behind a window of large values, nor behind the log for somebody who lags."""
     stage = Stage(3)
     stage.elect(1)
     core = stage.core(1)
     stage.now += 60_000
+    core.receive(stage.sender(2), Fetch(Slot(1), 1 << 20), stage.now)
     core.propose(Value(Kind.COMMANDS, b"x"), stage.now)
     core.tick(stage.now)
     kinds = [type(send.message).__name__ for send in core.ready().messages]
-    assert kinds == ["Heartbeat", "Heartbeat", "Accept", "Accept"]
+    assert kinds == ["Heartbeat", "Heartbeat", "Chosen", "Accept", "Accept"]
 
 
 def test_large_values_travel_alone() -> None:

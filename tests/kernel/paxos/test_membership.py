@@ -400,6 +400,20 @@ def test_an_old_quorum_elects_nobody_who_acts_on_it() -> None:
     assert len([actor for actor in stage.actors.values() if actor.core is not None and actor.core.serving]) == 0
 
 
+def test_a_change_counts_for_what_is_proposed_after_it() -> None:
+    """Two of the three old voters are no majority of the four that there are now."""
+    stage = Stage(3)
+    stage.elect(1)
+    grown(stage, 1, 4)
+    stage.withhold(lambda letter: isinstance(letter.message, Accept) and letter.to > 2)
+    stage.propose(1, "a")
+    stage.settle()
+    assert stage.applied(1) == stage.applied(2) == []
+    stage.release()
+    stage.settle()
+    assert stage.applied(1) == ["a"]
+
+
 def test_accepts_of_a_promoted_member_count_from_the_change_on() -> None:
     """The new voter makes up for one that is gone."""
     stage = Stage(3)

@@ -293,7 +293,7 @@ class CellTests(TestCase):
             file.unlink()
         cell.start(victim)
         await cell.until(lambda: cell.replica(victim).ailing)
-        assert "disk" in cell.replica(victim).ailing
+        assert "what it promised is lost" in cell.replica(victim).ailing
         assert cell.replica(victim).serves is False
         healthy = next(m for m in cell.running if m != victim)
         assert value(await cell.add(healthy, "a")) == 2
