@@ -13,6 +13,8 @@ this member's own clock, it helps no other member towards a higher ballot, itsel
 down; instead a member that starts again on a disk that was ever in use stays silent towards candidates for one whole
 lease, which covers any grant it may have forgotten. A grant may exceed the promise (the prepare was lost): it
 withholds help and thereby promises nothing that a restart could break.
+
+What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ among them as soon as it has caught up.
 
 A vote for a slot known here to be chosen is given like any other, and written, because the leader counts it and the
 peers remember that this disk has shown it; but it is not kept.
+
+What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
 
 from __future__ import annotations

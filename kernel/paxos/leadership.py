@@ -12,6 +12,8 @@ A CONFIGURATION value stops the line: nothing is proposed above it before it is 
 proposed it goes on: no lower ballot can have used the new configuration, or phase 1 would have shown the change. A
 leader that *found* it open, before it served, finishes it under the old quorums and then prepares again under the new
 ones, because its predecessor may have chosen values above it with the new quorums.
+
+What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Slots are learned strictly in order: the next slot's value comes from this member's own vote when the leader of that
 very ballot says it is chosen, or from a member that knows. A value is handed out once.
+
+What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ reached yet is told by anybody whom it asks, because answers carry how far the l
 
 *Intact or not.* A member whose acceptor state may be incomplete never promises, votes, grants or campaigns; it
 learns, until it is removed and comes back under a new id.
+
+What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ more messages, its vote to the leader and the leader's word that the slot is cho
 is durable (:class:`~.messages.Vouched`), and the other counts by itself. Then a value may be chosen, known to be so and
 acknowledged elsewhere before the leader knows it: `vouched` is the highest such slot, for which the leader's reads
 wait. A change of membership is never vouched for: the leader is the first to act on it.
+
+What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
 
 from __future__ import annotations

@@ -12,23 +12,38 @@ from quorate.kernel import paxos
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "invariants.rst"
 
 
-def asserted() -> set[str]:
-    """The words of every assertion that has some, with dots for what is filled in."""
-    words = set()
+def asserted() -> dict[str, set[str]]:
+    """The words of every assertion that has some, with dots for what is filled in, by module."""
+    words: dict[str, set[str]] = {}
     for path in Path(paxos.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             message = node.msg if isinstance(node, ast.Assert) else None
             if isinstance(message, ast.Constant):
-                words.add(str(message.value))
+                words.setdefault(path.name, set()).add(str(message.value))
             elif isinstance(message, ast.JoinedStr):
                 parts = [str(part.value) if isinstance(part, ast.Constant) else "..." for part in message.values]
-                words.add("".join(parts))
+                words.setdefault(path.name, set()).add("".join(parts))
     return words
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
 def test_the_page_lists_the_assertions() -> None:
-    """Neither more nor less."""
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("``")]
-    listed = {words for line in lines for words in re.findall(r"``(.+?)``", line)}
-    assert listed == asserted()
+    """Neither more nor less, under the names of the modules in which they stand."""
+    listed: dict[str, set[str]] = {}
+    modules: list[str] = []
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("``"):
+            for name in modules:
+                listed.setdefault(name, set()).update(re.findall(r"``(.+?)``", line))
+        elif line.startswith("`"):
+            modules = re.findall(r"`(\w+\.py)`", line)
+    found = asserted()
+    assert set().union(*listed.values()) == set().union(*found.values())
+    assert {name: words - listed.get(name, set()) for name, words in found.items()} == dict.fromkeys(found, set())
+    assert listed.keys() == found.keys()
+
+
+def test_who_asserts_names_the_page() -> None:
+    """A reader of the code finds out why."""
+    for name in asserted():
+        assert f"docs/explanation/{PAGE.name}" in (Path(paxos.__path__[0]) / name).read_text(), name
