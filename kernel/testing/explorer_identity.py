@@ -3,9 +3,8 @@
 :func:`identity` walks all attributes of all parts of a core, whatever they are called, so that a new attribute counts
 by itself. Left out is only what says the same in every core or nothing at all: settings, wiring (methods), and the
 count of records, for which numbers of records stand as distances from the newest; and what is `idle`: in this world it
-influences nothing, as whoever says so must argue. Order counts in lists; in
-dictionaries only where the core goes through them in order (`ORDERED`). Parts get numbers, so that what many cores have
-in common is kept once.
+influences nothing, as whoever says so must argue. Order counts in lists; in dictionaries only where the core goes
+through them in order (`ORDERED`). Parts get numbers, so that what many cores have in common is kept once.
 """
 
 from __future__ import annotations

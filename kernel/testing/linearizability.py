@@ -7,9 +7,8 @@ one that the model allows, and go back when an operation had to return before it
 fast:
 
 * Lowe (2017): a pair (set of operations already placed, state reached) that was tried once is never tried again, and
-the
-  calls and returns lie in one doubly linked list, so that placing an operation and taking it back are a few assignments
-  (the list's shape is that of Horn and Kroening 2015).
+  the calls and returns lie in one doubly linked list, so that placing an operation and taking it back are a few
+  assignments (the list's shape is that of Horn and Kroening 2015).
 * Operations that read and never write, by the model's word, are placed as soon as they fit and never taken back for
   their own sake: if they fit later, they fit now.
 

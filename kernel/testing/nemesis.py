@@ -307,15 +307,33 @@ class Nemesis:
         return True
 
     def _bounce(self) -> bool:
-        """Several processes die, and what supervises them starts them again at once: all but the leader, or any."""
+        """Several processes die, and what supervises them starts them again at once: any, or all but the leader, or
+        those by which it still leads: the others do not hear it any more, and then nobody does."""
         leader, running = self._world.leader(), self._running()
         victims = [process for process in running if process is not leader]
         if not running or leader is None or self._random.random() < 0.5:
             victims = self._random.sample(running, self._random.randrange(len(running) + 1))
-        for process in victims:
+        elif len(victims) > 1 and self._random.random() < 0.5:
+            self._random.shuffle(victims)
+            deaf, victims = victims[: len(victims) // 2], victims[len(victims) // 2 :]
+            lease = self._world.options.core.lease
+            time = int(lease * self._random.uniform(1, 1.5))
+            self._deafen(deaf, leader, time + lease)
+            self._world.schedule.after(time, partial(self._deafen, victims, leader, lease))
+            self._world.schedule.after(time, partial(self._die_briefly, victims))
+            return True
+        self._die_briefly(victims)
+        return bool(victims)
+
+    def _die_briefly(self, victims: list[Process]) -> None:
+        for process in victims if self._active else ():
             process.die(False, "bounced")
             self._world.schedule.after(self._random.randrange(30 * MILLISECOND), partial(self._start, process))
-        return bool(victims)
+
+    def _deafen(self, listeners: list[Process], speaker: Process, length: int) -> None:
+        """For so many microseconds nothing of what `speaker` says arrives there."""
+        for process in listeners if self._active else ():
+            self._world.network.hold(speaker.member, process.member, self._world.schedule.now + length)
 
     def _strike(self) -> bool:
         """At one of the next boundaries between two effects, of whichever kinds, the process dies or stops."""
