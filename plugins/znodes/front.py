@@ -278,6 +278,7 @@ class ZooKeeperFront(Service):
         number = sets.get(identities)
         if number is None:
             number = sets[identities] = len(sets)
+            self._size += len(identities)
         self._pieces.append(RUN.pack(connection.session, number, len(frames)))
         self._pieces.append(frames)
         self._runs.append((connection, count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
+from quorate.plugins.znodes import tree as tree_module
 from quorate.plugins.znodes.acl import OPEN, READ_ONLY
 from quorate.plugins.znodes.protocol import CONTAINER_OWNER, Err, Fault
 from quorate.plugins.znodes.tree import Tree, content_of, family_of, stat
@@ -81,6 +82,19 @@ def test_descendants(tree: Tree) -> None:
     assert tree.descendants(b"/") == 4 + 3
     assert tree.descendants(b"") == 4 + 3 + 1
     assert tree.descendants(b"/n/c") == 0
+
+
+@pytest.mark.parametrize("walked_max", [0, 2, 1000])
+def test_descendants_however_they_are_found(tree: Tree, monkeypatch: pytest.MonkeyPatch, walked_max: int) -> None:
+    """Large and small parts of the tree are counted in different ways, and alike; for quotas as well."""
+    monkeypatch.setattr(tree_module, "WALKED_MAX", walked_max)
+    for path in (b"/a", b"/a/b", b"/a/b/c", b"/a/d", b"/ab", b"/ab/c", b"/zookeeper/quota/a"):
+        tree.create(path, b"xy", OPEN, 0, False, (), 1, 1)
+    counted = [tree.descendants(path) for path in (b"/a", b"/a/b", b"/a/d", b"/ab", b"/zookeeper")]
+    assert counted == [3, 1, 0, 1, 3]
+    for name in (b"limits", b"stats"):
+        tree.create(b"/zookeeper/quota/a/zookeeper_" + name, b"", OPEN, 0, False, (), 1, 1)
+    assert tree.nodes[b"/zookeeper/quota/a/zookeeper_stats"].value == b"count=4,bytes=8"
 
 
 def test_ephemerals_have_no_children(tree: Tree) -> None:
