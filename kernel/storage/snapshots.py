@@ -14,6 +14,7 @@ Nothing here needs threads or logging: a forked child may write.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ KEPT: Final = 2
 SYNC_EVERY: Final = 4 << 20
 _PIECE: Final = 1 << 20
 _NAME: Final = re.compile(r"snapshot-(\d{20})\.snap")
-_LEFTOVER: Final = re.compile(r"snapshot-\d{20}\.\d+\.(partial|incoming)")
+_LEFTOVER: Final = re.compile(r"snapshot-\d{20}\.\d+(\.\d+)?\.(partial|incoming)")
 _HEADER: Final = struct.Struct(">16sQ")
 _CHUNK: Final = struct.Struct(">II")
 _LENGTH: Final = struct.Struct(">I")
@@ -243,6 +244,7 @@ class Snapshots:
         self._cell = cell
         self._run = run
         self._known = {found.slot: found for found in known}
+        self._receptions = itertools.count(1)
         self._serving: tuple[Slot, File] | None = None
 
     def write(self, slot: Slot, configuration: Configuration, chunks: Iterable[bytes]) -> SnapshotFile:
@@ -280,9 +282,10 @@ class Snapshots:
         return found
 
     def receive(self, slot: Slot) -> SnapshotReceiver:
-        """Begin to take in a peer's snapshot; :meth:`adopt` it after :meth:`SnapshotReceiver.finish`. Raises
-        SnapshotFailed."""
-        return SnapshotReceiver(self._fs, self._directory, self._cell, slot, self._temporary(slot, "incoming"))
+        """Begin to take in a peer's snapshot; :meth:`adopt` it after :meth:`SnapshotReceiver.finish`. One begun before
+        may still be at work on another thread: each has a file of its own. Raises SnapshotFailed."""
+        path = self._temporary(slot, f"{next(self._receptions)}.incoming")
+        return SnapshotReceiver(self._fs, self._directory, self._cell, slot, path)
 
     @property
     def kept(self) -> tuple[SnapshotFile, ...]:

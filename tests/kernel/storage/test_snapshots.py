@@ -16,7 +16,7 @@ from quorate.kernel.storage.errors import Malformed, NewerFormat, SnapshotFailed
 from quorate.kernel.storage.files import RealFileSystem
 from quorate.kernel.storage.layout import SNAPSHOT_MAGIC, stamp
 from quorate.kernel.storage.memory import Crash, MemoryFileSystem
-from quorate.kernel.storage.snapshots import SYNC_EVERY, Snapshots, find_snapshots, is_leftover
+from quorate.kernel.storage.snapshots import SYNC_EVERY, SnapshotReceiver, Snapshots, find_snapshots, is_leftover
 
 CHUNKS = [b"first", b"", b"x" * 3000]
 
@@ -194,6 +194,23 @@ def test_a_crash_leaves_the_whole_or_nothing(kit: Any) -> None:
             assert all(is_leftover(each) for each in fs.names(kit.directory) if each not in (name(5), name(9)))
             seen.add(len(slots))
     assert seen == {1, 2}
+
+
+def test_what_comes_twice_at_a_time_does_not_mix(kit: Any) -> None:
+    """Fetching may begin anew while a thread still writes, verifies or removes what came before of the same one."""
+    _, giver = made(kit)
+    size = giver.write(Slot(9), kit.founding, CHUNKS).size
+    content = giver.read_at(Slot(9), 0, size)
+    for end in (SnapshotReceiver.abandon, SnapshotReceiver.finish):
+        fs, taker = made(kit)
+        before, after = taker.receive(Slot(9)), taker.receive(Slot(9))
+        before.write(0, content)
+        after.write(0, content[:100])
+        end(before)
+        after.write(100, content[100:])
+        assert after.finish().size == size
+        assert taker.adopt(Slot(9)).slot == 9
+        assert fs.names(kit.directory) == [name(9)]
 
 
 def test_given_and_taken(kit: Any) -> None:
