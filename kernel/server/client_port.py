@@ -493,8 +493,12 @@ class Client(LeanConnection):
 
     def _administered(self, number: int, reply: NodeReply) -> None:
         self._in_flight -= 1
-        if not self.closed and isinstance(reply, bytes):
+        if self.closed:
+            return
+        if isinstance(reply, bytes):
             self.tell(QueryReply(number, self._port.replica.host.index, reply))
+        else:  # applied as part of a snapshot, which does not have the reply: it will not come
+            self.close()
 
     # ---------------------------------------------------------------- out
 

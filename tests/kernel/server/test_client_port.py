@@ -104,6 +104,14 @@ class ClientPortTests(TestCase):
         await cell.until(lambda: client.of(Opened))
         return client, client.of(Opened)[0]
 
+    async def test_an_order_whose_answer_is_lost_ends_the_connection(self) -> None:
+        """It was applied as part of a snapshot. Nobody repeats it; who gave it must not wait for ever."""
+        cell = await self.started()
+        client = self.client(cell)
+        self.patch(cell.replica(1), "submit", lambda machine, body, done: done(None))
+        client.say(HELLO, Admin(1, plain.encode(["load", ["second", "conftest:Ledger"]])))
+        await cell.until(lambda: client.ended)
+
     async def test_pipelined_requests(self) -> None:
         """What is sent in one go is answered in order, once each; a number sent again gets its first answer."""
         cell = await self.started()
