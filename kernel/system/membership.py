@@ -7,7 +7,7 @@ the wish is applied proposes it, once; if it dies before, nothing happens, and t
 
 Each member introduces itself once with the identity of its disk, which is kept for ever: a replica that lost its disk
 has lost what it promised, and must not vote under that id again, nor may anybody else (Michael et al., "Recovering
-Shared Objects Without Stable Storage", DISC 2017; PX-3.4 of the checklist calls it amnesia).
+Shared Objects Without Stable Storage", DISC 2017: amnesia).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ The digest is a sum over nodes, kept incrementally and therefore independent of 
 ints a node: `content` (what a setData changes) and `family` (what a change among the children or of the list changes;
 0 while untouched). Hashes of tuples of ints are the same in every process, unlike those of text.
 
-Sources: DataTree, DataNode and PrepRequestProcessor of ZooKeeper 3.8, told in own words in the checklist of the
-protocol's tests."""
+Sources: DataTree, DataNode and PrepRequestProcessor of ZooKeeper 3.8, as observed: docs/explanation/zookeeper-protocol
+counts the rules."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ client, with :func:`missed` for what happened meanwhile.
 
 The machine calls :meth:`Watches.fire` only while there is any watch, so an idle table costs nothing.
 
-Source: WatchManager, DataTree and PathParentIterator of ZooKeeper 3.9; the table in section 8 of its protocol
-checklist."""
+Source: WatchManager, DataTree and PathParentIterator of ZooKeeper 3.9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checklist of the documentation names tests that are there, and leaves no line without one."""
+"""The checklists of the documentation name tests that are there, and leave no line without one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "explanation" / "checklist.rst"
+PAGES = TESTS.parent / "docs" / "explanation"
+ZNODES = TESTS / "plugins" / "znodes"
 _ITEM = re.compile(r"^- .*(?:\n  .*)*", re.MULTILINE)
 _NAME = re.compile(r"`([\w/]+\.py)(?:::([\w.]+))?`")
+_RULE = re.compile(r"ZK-[0-9]+(?:[ab]|\.[0-9]+)?")
 
 
 def _defined(path: Path) -> set[str]:
@@ -23,9 +27,10 @@ def _defined(path: Path) -> set[str]:
     return found
 
 
-def test_every_demand_has_its_tests() -> None:
+@pytest.mark.parametrize("page", ["checklist.rst", "zookeeper-protocol.rst"])
+def test_every_demand_has_its_tests(page: str) -> None:
     """Each item above the last section names at least one test, bug or fault, and all that are named exist."""
-    ticked, _, _ = PAGE.read_text().partition("Not ticked off")
+    ticked, _, _ = (PAGES / page).read_text().partition("Not ticked off")
     items = [item.group() for item in _ITEM.finditer(ticked)]
     assert len(items) > 50
     for item in items:
@@ -34,3 +39,11 @@ def test_every_demand_has_its_tests() -> None:
         for path, name in names:
             assert (TESTS / path).is_file(), path
             assert not name or name in _defined(TESTS / path), f"{path} has no {name}"
+
+
+def test_every_rule_that_is_named_is_explained() -> None:
+    """Whatever number a test of the ZooKeeper port or its transcript gives a rule stands on the page of rules, once."""
+    explained = re.findall(rf"^- ({_RULE.pattern})\. ", (PAGES / "zookeeper-protocol.rst").read_text(), re.MULTILINE)
+    assert len(set(explained)) == len(explained)
+    named = {rule for path in ZNODES.iterdir() if path.is_file() for rule in _RULE.findall(path.read_text())}
+    assert named - set(explained) == set()

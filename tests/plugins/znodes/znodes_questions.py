@@ -1,6 +1,7 @@
 """Questions about the corners of the protocol, asked by a raw client of whatever listens on a port.
 
-``znodes_questions.py PORT`` prints one line a question: the checklist's item, the question, the answer.
+``znodes_questions.py PORT`` prints one line a question: the number of the rule, the question, the answer
+(docs/explanation/zookeeper-protocol.rst says which rule that is).
 ``zookeeper-3.8.0.txt`` was recorded from Debian's ZooKeeper 3.8.0: standalone, with ``tickTime=500``,
 ``4lw.commands.whitelist=*``, everything else as it comes. Here: connections, frames, paths, expiry, words; the tree
 is in ``znodes_questions_tree.py``."""
