@@ -31,6 +31,7 @@ class Learner:
         "_oldest",
         "_retained",
         "_size",
+        "backlog",
         "chosen",
         "committed",
         "hearsay",
@@ -45,6 +46,7 @@ class Learner:
         self.target = snapshot
         self.values: dict[Slot, Value] = {}
         self.committed: list[Committed] = []
+        self.backlog = 0  # bytes of memory that `committed` takes
         self.snapshot = snapshot
         self.snapshot_size = size
         self._oldest = Slot(snapshot + 1)
@@ -59,12 +61,26 @@ class Learner:
         cost = len(value.payload) + SLOT_COST
         self._size += cost
         self._above += cost
+        self.backlog += cost
         self.chosen = slot
         if self._oldest <= self.snapshot:
             self._let_go(_FEW)
         if hearsay:
             self.hearsay = slot
         self.committed.append(Committed(slot, value))
+
+    def portion(self, limit: int) -> list[Committed]:
+        """The first of what is committed: one value, and others as long as they are `limit` bytes together."""
+        count = size = 0
+        for _, value in self.committed:
+            cost = len(value.payload) + SLOT_COST
+            if count and size + cost > limit:
+                break
+            count += 1
+            size += cost
+        found, self.committed = self.committed[:count], self.committed[count:]
+        self.backlog -= size
+        return found
 
     def agrees(self, slot: Slot, value: Value) -> bool:
         """Whether nothing else than `value` is known to be chosen in `slot`."""
@@ -107,6 +123,7 @@ class Learner:
         """Continue above a snapshot that came from elsewhere."""
         assert slot > self.chosen, "a snapshot older than the log"
         self.committed.clear()
+        self.backlog = 0
         self.chosen = self.hearsay = slot
         self.target = max(self.target, slot)
         self.values.clear()

@@ -16,6 +16,7 @@ class Options(NamedTuple):
     fetch_limit: int = 1 << 20  # of chosen log in one answer
     promise_limit: int = 1 << 20  # of values in one Promise or Accept, unless one value alone is larger
     retained: int = 16 << 20  # of chosen log kept in memory behind a snapshot for lagging members
+    apply_limit: int = 256 << 10  # of chosen values applied in one turn by a member that does not lead, at least one
     ahead: int = 64 << 20  # of votes kept in memory above the commit index by a member that lags
 
 

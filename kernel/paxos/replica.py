@@ -107,6 +107,7 @@ class Replica:
         self._leadership: Leadership | None = None
         self._asked = AskedReads(incarnation, 2 * options.heartbeat, effects)
         self._chosen_recorded = state.chosen
+        self._sated = False
         self._takers: dict[type, Callable[[MemberId, Any, int], None]] = {
             m.Canvass: election.on_canvass,
             m.Canvassed: election.on_canvassed,
@@ -132,6 +133,7 @@ class Replica:
             # the record that it came from a peer may not have been written: votes below it must never be believed
             effects.record(KnownChosen(state.snapshot, installed=True))
         self._recover(values, state.chosen)
+        learner.backlog = 0  # that is applied at once, before anybody is served
         election.rest(now, silent)
 
     def _recover(self, values: dict[Slot, Value], upto: Slot) -> None:
@@ -154,7 +156,9 @@ class Replica:
         self._takers[type(message)](sender.member, message, now)
 
     def tick(self, now: int) -> None:
-        """Let time pass. Due times are exact: :meth:`next_tick` says when the next call can matter."""
+        """Let time pass, and begin a turn: after the next :meth:`ready` that has a portion of what is committed the
+        rest waits for another tick. Due times are exact: :meth:`next_tick` says when the next call can matter."""
+        self._sated = False
         if self._leadership is not None:
             self._leadership.tick(now)
         elif now >= self._election.due:
@@ -165,7 +169,9 @@ class Replica:
             self._asked.tick(self.leader, now)
 
     def next_tick(self) -> int:
-        """The time at which :meth:`tick` has something to do if nothing arrives."""
+        """The time at which :meth:`tick` has something to do if nothing arrives; 0 for at once."""
+        if self._learner.committed:
+            return 0
         due = self._election.due if self._leadership is None else self._leadership.due()
         if self._following.due < due:
             due = self._following.due
@@ -272,7 +278,12 @@ class Replica:
             effects.record(KnownChosen(learner.chosen))
         committed = learner.committed
         if committed:
-            learner.committed = []
+            if self._leadership is not None or (learner.backlog <= self.options.apply_limit and not self._sated):
+                learner.committed = []
+                learner.backlog = 0
+            else:  # this member lagged: it serves others between two portions
+                committed = [] if self._sated else learner.portion(self.options.apply_limit)
+                self._sated = True
             self._acceptor.forget(learner.chosen)
         return effects.take(committed)
 
@@ -280,7 +291,9 @@ class Replica:
     def stirred(self) -> bool:
         """Whether something was gathered since the last :meth:`ready`: many a vote changes nothing that anybody must be
         told."""
-        return any(self._effects.all) or bool(self._learner.committed or self._asked.gathered)
+        if self._learner.committed and (not self._sated or self._leadership is not None):
+            return True
+        return any(self._effects.all) or bool(self._asked.gathered)
 
     # ---------------------------------------------------------------- to look at
 

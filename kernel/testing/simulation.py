@@ -117,6 +117,7 @@ class Settings(NamedTuple):
             fetch_limit=random.choice((600, 4_000, 1 << 20)),
             promise_limit=random.choice((500, 5_000, 1 << 20)),
             retained=random.choice((0, 4_000, 1 << 20)),
+            apply_limit=Random(f"portions {seed}").choice((600, 1 << 20, 1 << 20)),
         )
         node = NodeOptions(
             batch=random.choice((100, 400, 1 << 20)),

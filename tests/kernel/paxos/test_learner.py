@@ -125,3 +125,22 @@ def test_much_of_the_log_goes_little_by_little() -> None:
     assert len(sizes) < count / 2
     assert one.known(Slot(count - 9), 1) == (value(1),)
     assert one.known(Slot(count - 10), 1) is None
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.integers(0, 1000))
+def test_portions_are_the_whole(sizes: list[int], limit: int) -> None:
+    """In order, each as large as the limit allows and never empty; what they weigh together is what was told."""
+    one = learner(*sizes)
+    found = []
+    while one.committed:
+        before, slots = one.backlog, [slot for slot, _ in one.committed]
+        portion = one.portion(limit)
+        weight = before - one.backlog
+        assert weight == sum(len(value.payload) + SLOT_COST for _, value in portion)
+        assert weight <= limit or len(portion) == 1
+        if one.committed:
+            assert weight + len(one.committed[0].value.payload) + SLOT_COST > limit
+        assert [slot for slot, _ in portion] == slots[: len(portion)]
+        found += portion
+    assert [slot for slot, _ in found] == list(range(1, len(sizes) + 1))
+    assert one.backlog == 0

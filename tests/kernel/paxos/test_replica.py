@@ -11,6 +11,7 @@ from random import Random
 import pytest
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
 from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Heartbeat, Kind, Prepare, Sender, Value
+from quorate.kernel.paxos.options import SLOT_COST
 from quorate.kernel.paxos.quorum import ChangeKind, Configuration, InvalidChange, Member, Role
 from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised
 from quorate.kernel.paxos.replica import NotLeader, Options, Replica, Status
@@ -163,6 +164,24 @@ def test_a_value_learned_as_chosen_is_believed_when_its_turn_comes() -> None:
     core = Replica(MemberId(1), 2, state, options=Options(), random=Random(1), now=0)
     core.receive(Sender(MemberId(3), 1), Chosen(Slot(1), (value,), Slot(2)), 1)
     assert core.chosen == 2
+
+
+def test_much_that_is_chosen_at_once_is_applied_a_portion_a_turn() -> None:
+    """By a member that lagged: it has others to serve meanwhile. The next turn is due at once."""
+    value = Value(Kind.COMMANDS, b"x" * 1000)
+    state = DurableState(NO_BALLOT, (), Slot(0), Slot(0), cell())
+    options = Options(apply_limit=3 * (1000 + SLOT_COST))
+    core = Replica(MemberId(1), 1, state, options=options, random=Random(1), now=0)
+    core.tick(1)
+    core.receive(Sender(MemberId(3), 1), Chosen(Slot(1), (value,) * 7, Slot(7)), 1)
+    portions = []
+    while core.stirred:
+        portions.append([slot for slot, _ in core.ready().committed])
+        assert core.ready().committed == ()
+        assert not core.stirred
+        assert (core.next_tick() == 0) == (portions[-1][-1] < 7)
+        core.tick(2)
+    assert portions == [[1, 2, 3], [4, 5, 6], [7]]
 
 
 def test_an_older_vote_that_survived_in_a_damaged_slot_is_not_believed() -> None:
