@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import shlex
 import statistics
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6)
     options = parser.parse_args()
     options.rivals = str(Path(options.rivals).resolve())
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # it is refused every 10 ms until somebody listens
     os.environ.setdefault("QUORATE", shlex.join(QUORATE))
     sys.path.insert(0, options.rivals)
     cells = importlib.import_module("cells")
