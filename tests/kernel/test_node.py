@@ -21,6 +21,7 @@ from quorate.kernel.paxos.ready import Ready
 from quorate.kernel.paxos.replica import Options as CoreOptions
 from quorate.kernel.paxos.telling import LATER
 from quorate.kernel.system import PLUGINS, SESSIONS
+from quorate.kernel.testing.checkers import Watch
 from quorate.kernel.testing.process import Process
 from quorate.kernel.testing.world import Options, World
 from quorate.kernel.wire import plain
@@ -485,14 +486,22 @@ def test_a_snapshot_settles_commands_and_releases_reads() -> None:
     assert cell.lines(follower)[0] == "mine"
 
 
-def test_digests_are_compared_through_the_log() -> None:
-    """Every member reports its digest at the agreed slots, and nobody differs."""
+def test_digests_are_compared_through_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every member reports its digest at the agreed slots. Nobody differs, until somebody's state is not what the log
+    makes of it: then everybody knows who."""
     cell = Cell(digest_every=8)
-    diary = cell.number("diary")
+    diary, victim = cell.number("diary"), cell.follower
     for n in range(30):
-        cell.value(cell.follower, diary, "write", [str(n)])
+        cell.value(victim, diary, "write", [str(n)])
     cell.run(SECOND)
-    assert cell.leader.node.host.divergence() is None
+    assert [process.node.host.divergence() for process in cell.running] == [None, None, None]
+    monkeypatch.setattr(Watch, "applied", lambda *_: None)  # it would see it, too, and at once
+    cell.lines(victim).append("forged")
+    for n in range(30):
+        cell.value(cell.leader, diary, "write", [str(n)])
+    cell.run(SECOND)
+    told = [process.node.host.divergence() for process in cell.running]
+    assert [each and (each.differing, each.missing) for each in told] == [((victim.member,), ())] * 3
 
 
 def test_the_room_shrinks_with_what_is_under_way(cell: Cell) -> None:
