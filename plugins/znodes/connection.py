@@ -43,6 +43,7 @@ from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
 from .protocol import PASSWORD_SIZE, Err, Fault, Malformed, Op, Right, Xid
 from .reads import ANSWERS, WRITES
 from .tree import stat
+from .wire import host
 
 if TYPE_CHECKING:
     from .front import ZooKeeperFront
@@ -59,6 +60,8 @@ LARGE: Final = 1024
 """Replies larger than this count against REPLY_ROOM."""
 PAUSE_ROOM: Final = 16 << 20
 """Bytes of replies at one pause; a client that asks for more is dropped, as a pause cannot wait for it."""
+PART: Final = 64 << 10
+"""A part of a frame of this size is not put together anew with every piece that comes behind it."""
 
 _GET_DATA: Final = Op.GET_DATA.value
 _EXISTS: Final = Op.EXISTS.value
@@ -93,8 +96,9 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client",
-        "out", "packed_identities", "pausing", "proved", "queue", "queued", "reads_only", "rest", "room", "sasl",
-        "sent_count", "session", "stage", "stalled", "timeout_ms", "told_count", "touch", "wire",
+        "out", "packed_identities", "pausing", "pieces", "pieces_size", "proved", "queue", "queued", "reads_only",
+        "rest", "room", "sasl", "sent_count", "session", "stage", "stalled", "timeout_ms", "told_count", "touch",
+        "wire",
     )  # fmt: skip
 
     def __init__(self, front: ZooKeeperFront, wire: Wire, number: int, address: object) -> None:
@@ -118,6 +122,9 @@ class Connection:
         """Its connect request had no read-only byte, so neither must the response."""
         self.rest = b""
         """Bytes not looked at yet: a frame that is not whole, or everything while the connection must wait."""
+        self.pieces: list[bytes] = []
+        """What came behind `rest` of a large frame that is not whole yet."""
+        self.pieces_size = 0
         self.in_flight = 0
         self.barriers = 0
         self.queue: deque[bytes] = deque()
@@ -147,7 +154,15 @@ class Connection:
     def received(self, buffer: bytes) -> None:
         """Bytes came in."""
         if self.rest:
-            buffer = self.rest + buffer
+            if len(self.rest) >= PART and self._rest_is_part(len(buffer)):
+                self.pieces.append(buffer)
+                self.pieces_size += len(buffer)
+                if self.session:
+                    self.touch(self.session)
+                return
+            buffer = b"".join((self.rest, *self.pieces, buffer))
+            self.pieces.clear()
+            self.pieces_size = 0
             self.rest = b""
         if self.stage is Stage.OPEN:
             self.touch(self.session)
@@ -533,11 +548,11 @@ class Connection:
             if self.rest and not self._rest_is_part():
                 self.received(b"")
 
-    def _rest_is_part(self) -> bool:
-        """Whether what is kept is a part of a frame, and of one that may come."""
-        rest = self.rest
-        length = int.from_bytes(rest[:4], "big", signed=True)
-        return len(rest) < 4 or (8 <= length <= self.front.settings.frame_max and len(rest) < 4 + length)
+    def _rest_is_part(self, more: int = 0) -> bool:
+        """Whether what is kept, and so many bytes more, are a part of a frame, and of one that may come."""
+        size = len(self.rest) + self.pieces_size + more
+        length = int.from_bytes(self.rest[:4], "big", signed=True)
+        return size < 4 or (8 <= length <= self.front.settings.frame_max and size < 4 + length)
 
     def _answer_queue(self) -> None:
         while self.queue and not self.stalled:
@@ -578,11 +593,3 @@ class Connection:
 
 def _with(known: Identities, proved: Identities) -> Identities:
     return (*known, *(one for one in proved if one not in known))
-
-
-def host(address: object) -> str:
-    """The host part of a socket's address; clients on a unix socket count as local."""
-    if isinstance(address, tuple) and address:
-        name = str(address[0])
-        return name.removeprefix("::ffff:")
-    return "127.0.0.1"

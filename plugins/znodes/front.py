@@ -30,7 +30,7 @@ from . import chunks, tls, words
 from .arrivals import Arrivals
 from .chunks import RUN
 from .codec import pack_ids
-from .connection import Connection, Stage, host
+from .connection import Connection, Stage
 from .machine import ZnodesMachine
 from .protocol import INT_MAX
 from .reconfig import Reconfiguring
@@ -38,6 +38,7 @@ from .sasl import Exchange
 from .settings import Settings
 from .tree import Node, Tree
 from .watches import Watches
+from .wire import host
 
 if TYPE_CHECKING:
     import socket

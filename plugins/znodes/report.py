@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ... import kernel
 from . import quotas
-from .connection import host
+from .wire import host
 
 if TYPE_CHECKING:
     from .connection import Connection

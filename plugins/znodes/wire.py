@@ -1,4 +1,4 @@
-"""What a connection needs of the socket below it, be it a lean one or one with TLS."""
+"""What a connection needs of the socket below it, be it a lean one or one with TLS, and of its address."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ class Wire(Protocol):
         """Read no further for now."""
 
     def resume(self) -> None: ...
+
+
+def host(address: object) -> str:
+    """The host part of a socket's address; clients on a unix socket count as local."""
+    if isinstance(address, tuple) and address:
+        name = str(address[0])
+        return name.removeprefix("::ffff:")
+    return "127.0.0.1"

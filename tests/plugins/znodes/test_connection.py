@@ -70,6 +70,38 @@ def test_handshake_in_pieces(room: Room) -> None:
     assert [each.err for each in talk.heard()] == [0, 0]
 
 
+@pytest.mark.parametrize("behind", [b"", create(b"/after")])
+def test_a_large_request_in_pieces(room: Room, behind: bytes) -> None:
+    """It is put together once, with what came behind it; meanwhile the session is alive and other bytes are not
+    looked at."""
+    talk, other = room.talk(), room.talk()
+    content = bytes(range(256)) * 4000
+    said = talk.say(Op.CREATE, create(b"/large", content)) + (talk.say(Op.CREATE, behind) if behind else b"")
+    size = 1000
+    heard = room.cell.heard[SessionId(talk.session)]
+    room.clock.advance(1)
+    for at in range(0, len(said), size):
+        assert len(talk.connection.rest) <= limits.PART + size
+        talk.send(said[at : at + size])
+    assert room.cell.heard[SessionId(talk.session)] > heard
+    room.turn()
+    assert [each.err for each in talk.heard()] == [0] * (2 if behind else 1)
+    assert (talk.connection.rest, talk.connection.pieces, talk.connection.pieces_size) == (b"", [], 0)
+    assert other.get(b"/large") == content
+
+
+def test_a_large_request_before_the_session_is_there(room: Room) -> None:
+    """Its pieces wait with the connection."""
+    talk = Talk(room, room.fronts[0])
+    talk.connect(turn=False)
+    said = talk.say(Op.CREATE, create(b"/large", bytes(200_000)))
+    for at in range(0, len(said) - 1, 30_000):
+        talk.send(said[at : at + 30_000])
+    room.turn()
+    talk.response()
+    assert talk.heard()[0].err == 0
+
+
 def test_client_that_has_seen_more_is_sent_away(room: Room) -> None:
     """A replica that is behind the client closes without a word; one that has caught up serves (ZK-2.3, ZK-11.2)."""
     talk = room.talk(zxid=1 << 40)
