@@ -53,7 +53,9 @@ def in_session(
         ) from None
     except errors.MachineHalted as halted:
         raise Complaint(
-            str(halted), f"mend it and upgrade, or skip: `quorate call plugins.skip {halted.machine}`"
+            str(halted),
+            f"install mended code on every replica and `quorate call plugins.upgrade {halted.machine}`, or go on without "
+            f"what it stopped at: `quorate call plugins.skip {halted.machine}`",
         ) from None
     except errors.NotServing as no:
         raise Complaint(
