@@ -123,10 +123,11 @@ class Node:
         the session lives for its time-out. False: no leader confirmed it; the client should ask again."""
         self._reports.ask(session, confirmed)
 
-    def barrier(self, ready: Callable[[bool], None], now: int) -> None:
-        """Call `ready(True)` when everything that was committed before this call is applied here (linearizable by
-        lease at the leader, by read-index elsewhere); ``ready(False)`` when no leader could say so."""
-        self.core.read(self._barriers.ask(ready), now)
+    def barrier(self, ready: Callable[[bool], None], now: int, by_round: bool = False) -> None:
+        """Call `ready(True)` when everything that was committed before this call is applied here (linearizable, under
+        the leader's lease; with `by_round` without reliance on any clock); ``ready(False)`` when no leader could say
+        so."""
+        self.core.read(self._barriers.ask(ready), now, by_round)
 
     def persisted(self, upto: int, now: int) -> None:
         """See Ready: records up to `upto` are durable."""

@@ -54,8 +54,8 @@ def in_session(
     except errors.MachineHalted as halted:
         raise Complaint(
             str(halted),
-            f"install mended code on every replica and `quorate call plugins.upgrade {halted.machine}`, or go on without "
-            f"what it stopped at: `quorate call plugins.skip {halted.machine}`",
+            f"install mended code on every replica and `quorate call plugins.upgrade {halted.machine}`, or go on "
+            f"without what it stopped at: `quorate call plugins.skip {halted.machine}`",
         ) from None
     except errors.NotServing as no:
         raise Complaint(

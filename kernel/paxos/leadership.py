@@ -339,17 +339,17 @@ class Leadership:
 
     # ---------------------------------------------------------------- reads
 
-    def read(self, asker: MemberId, context: int, now: int) -> None:
-        """Answer under the lease, else after a round of heartbeats, which begins now; in any case when everything is
-        chosen that somebody may know to be so."""
-        held = self.lease_left(now) > 0
+    def read(self, asker: MemberId, context: int, by_round: bool, now: int) -> None:
+        """Answer under the lease, else (or if so wished: `by_round`) after a round of heartbeats, which begins now; in
+        any case when everything is chosen that somebody may know to be so."""
+        held = self.lease_left(now) > 0 and not by_round
         vouched = NO_SLOT if self._telling is None else self._telling.vouched
         if held and vouched <= self._learner.chosen:
             if asker != self._roster.member:
                 self._tell_reader()
             self.reads.answer(asker, context, self._learner.chosen)
             return
-        self.reads.wait(asker, context, self.lease.round + 1, vouched)
+        self.reads.wait(asker, context, self.lease.round + 1, vouched, by_round)
         if not held:
             self._heartbeat_due = min(self._heartbeat_due, now)
 

@@ -210,9 +210,11 @@ class SnapshotChunk(NamedTuple):
 
 
 class ReadIndex(NamedTuple):
-    """A follower asks for an index that its waiting reads must reach; `context` comes back."""
+    """A follower asks for an index that its waiting reads must reach; `context` comes back. `by_round`: they rely on no
+    clock, so the answer must wait for a round of heartbeats, whatever the leader's lease."""
 
     context: int
+    by_round: bool
 
 
 class ReadGranted(NamedTuple):

@@ -219,16 +219,16 @@ class Replica:
             raise NotLeader(self.leader)
         self._leadership.transfer(to, now)
 
-    def read(self, context: int, now: int) -> None:
+    def read(self, context: int, now: int, by_round: bool = False) -> None:
         """Ask for a linearizable index; the answer comes in `Ready.reads` (slot None if leadership is lost or
-        unknown). The leader answers at once while its lease surely holds, by a heartbeat round otherwise; others ask
-        the leader; waiting reads share a round."""
+        unknown). The leader answers at once while its lease surely holds, by a heartbeat round otherwise, or in any
+        case if `by_round`, so that no clock is relied on; others ask the leader; waiting reads share a round."""
         if self._leadership is not None:
-            self._leadership.read(self.member, context, now)
+            self._leadership.read(self.member, context, by_round, now)
         elif self.leader is None:
             self._effects.results.append(ReadResult(context, None))
         else:
-            self._asked.gather(context, now)
+            self._asked.gather(context, by_round, now)
 
     def persisted(self, upto: int, now: int) -> None:
         """Every record up to number `upto` is durable. Only now does this member's own vote count."""
@@ -430,7 +430,7 @@ class Replica:
 
     def _on_read_index(self, sender: MemberId, message: m.ReadIndex, now: int) -> None:
         if self._leadership is not None:
-            self._leadership.read(sender, message.context, now)
+            self._leadership.read(sender, message.context, message.by_round, now)
 
     def _on_read_granted(self, sender: MemberId, message: m.ReadGranted, now: int) -> None:
         if sender == self.leader:

@@ -442,7 +442,7 @@ class Client(LeanConnection):
         elif not replica.serves:
             self._fail_query(frame.id)
         else:
-            replica.barrier(lambda ready: self._answer(frame, ready))
+            replica.barrier(lambda ready: self._answer(frame, ready), frame.consistency is Consistency.READ_INDEX)
 
     def _answer(self, frame: Query, ready: bool) -> None:
         if self.closed:

@@ -250,12 +250,12 @@ class LiveReplica:
         self._answered = True
         self.turns.request()
 
-    def barrier(self, ready: Callable[[bool], None]) -> None:
+    def barrier(self, ready: Callable[[bool], None], by_round: bool = False) -> None:
         """See :meth:`..node.Node.barrier`."""
         if self.ailing is not None:
             self.reactor.callLater(0, ready, False)
             return
-        self.node.barrier(ready, self.clocks.monotonic())
+        self.node.barrier(ready, self.clocks.monotonic(), by_round)
         self.turns.request()
 
     def doors(self, face: str) -> dict[int, str]:

@@ -323,7 +323,7 @@ class Port:
         if frame.consistency is Consistency.LOCAL:
             answer(node.host.index >= frame.min_index)
         else:
-            node.barrier(answer, self._process.now)
+            node.barrier(answer, self._process.now, frame.consistency is Consistency.READ_INDEX)
 
     def _keep_alive(self, door: Door, frame: native.KeepAlive) -> None:
         session = self.node.host.sessions.get(door.session)

@@ -241,9 +241,9 @@ class WatchedCore(Replica):
         self._reads: dict[int, int] = {}  # by context: how far anybody had applied when it was asked
         super().__init__(member, incarnation, state, options=world.options.core, random=random, now=now)
 
-    def read(self, context: int, now: int) -> None:
+    def read(self, context: int, now: int, by_round: bool = False) -> None:
         self._reads[context] = self._watch.frontier
-        super().read(context, now)
+        super().read(context, now, by_round)
 
     def ready(self) -> Ready:
         ready = super().ready()

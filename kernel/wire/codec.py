@@ -51,7 +51,8 @@ _BEATEN: Final = struct.Struct(">IBQIQQQ")
 _BEATEN_BODY: Final = struct.Struct(">xQIQQQ")
 _CHUNK: Final = struct.Struct(">IBQQQ")
 _CHUNK_BODY: Final = struct.Struct(">xQQQ")
-_READ_INDEX: Final = struct.Struct(">IBQ")
+_READ_INDEX: Final = struct.Struct(">IBQB")
+_READ_INDEX_BODY: Final = struct.Struct(">xQB")
 _READ_GRANTED: Final = struct.Struct(">IBQQ")
 _READ_GRANTED_BODY: Final = struct.Struct(">xQQ")
 _FORWARD: Final = struct.Struct(">IB")
@@ -187,12 +188,15 @@ def _decode_chunk(body: bytes) -> SnapshotChunk:
 
 
 def _encode_read_index(frame: ReadIndex) -> list[bytes]:
-    return [_READ_INDEX.pack(9, 48, frame.context)]
+    return [_READ_INDEX.pack(10, 48, frame.context, frame.by_round)]
 
 
 def _decode_read_index(body: bytes) -> ReadIndex:
-    _exactly(body, 9, "ReadIndex")
-    return ReadIndex(_SLOT.unpack_from(body, 1)[0])
+    _exactly(body, 10, "ReadIndex")
+    context, by_round = _READ_INDEX_BODY.unpack(body)
+    if by_round > 1:
+        raise Malformed(f"ReadIndex: {by_round} for true or false")
+    return ReadIndex(context, by_round == 1)
 
 
 def _encode_read_granted(frame: ReadGranted) -> list[bytes]:

@@ -267,7 +267,7 @@ FORMS: Final[dict[int, tuple[type[Any], Construct[Any, Any]]]] = {
     39: (SnapshotChunk, Struct("slot" / _SLOT, "offset" / Int64ub, "size" / Int64ub, "chunk" / _REST)),
     40: (Vouched, Struct("ballot" / _BALLOT, "slot" / _SLOT, "alone" / _TRUTH)),
     # reads
-    48: (ReadIndex, Struct("context" / Int64ub)),
+    48: (ReadIndex, Struct("context" / Int64ub, "by_round" / _TRUTH)),
     49: (ReadGranted, Struct("context" / Int64ub, "slot" / _SLOT)),
     # commands and sessions on their way to the leader
     64: (Forward, Struct("chunks" / _REST)),

@@ -73,10 +73,9 @@ class Consistency(enum.IntEnum):
     """What a query may answer from."""
 
     LEASE = 0
-    """Linearizable: the leader answers at once under its master lease, any other replica after it has asked the leader
-    how far the log is committed."""
+    """Linearizable: the leader answers at once under its master lease, others after they have asked the leader."""
     READ_INDEX = 1
-    """Linearizable, and answered as LEASE is. (The name is for reads that rely on no clock.)"""
+    """Linearizable without reliance on clocks: the leader first has a quorum answer a round of heartbeats."""
     LOCAL = 2
     """Sequential: what this replica has applied, not older than `min_index`."""
 

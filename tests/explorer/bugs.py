@@ -329,10 +329,10 @@ def read_without_what_was_vouched_for(patch: pytest.MonkeyPatch) -> None:
     """A leader answers reads under its lease as of what it knows to be chosen itself."""
     real = Leadership.read
 
-    def read(self: Leadership, asker: Any, context: int, now: int) -> None:
+    def read(self: Leadership, asker: Any, context: int, by_round: bool, now: int) -> None:
         assert self._telling is not None
         vouched, self._telling.vouched = self._telling.vouched, Slot(0)
-        real(self, asker, context, now)
+        real(self, asker, context, by_round, now)
         self._telling.vouched = vouched
 
     patch.setattr(Leadership, "read", read)

@@ -219,9 +219,9 @@ class Stage:
         self.actors[member].turn()
         return slot
 
-    def read(self, member: int, context: int = 1) -> None:
+    def read(self, member: int, context: int = 1, by_round: bool = False) -> None:
         """Ask for a linearizable index."""
-        self.core(member).read(context, self.now)
+        self.core(member).read(context, self.now, by_round)
         self.actors[member].turn()
 
     def transfer(self, member: int, to: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from quorate.kernel.paxos.ballot import NO_SLOT, MemberId, Slot
 from quorate.kernel.paxos.effects import Effects
 from quorate.kernel.paxos.lease import Lease
@@ -33,9 +34,9 @@ def test_reads_wait_for_the_round_that_began_after_them() -> None:
     owed = OwedReads(ONE, out)
     lease = Lease(ONE, frozenset((ONE, TWO, THREE)), 400, 0, 0)
     lease.send(0)
-    owed.wait(ONE, 7, 2, NO_SLOT)
-    owed.wait(TWO, 8, 2, NO_SLOT)
-    owed.wait(ONE, 9, 3, NO_SLOT)
+    owed.wait(ONE, 7, 2, NO_SLOT, False)
+    owed.wait(TWO, 8, 2, NO_SLOT, False)
+    owed.wait(ONE, 9, 3, NO_SLOT, False)
     lease.answer(TWO, 0, 1)
     owed.grant(Slot(5), lease, held=False)
     assert not out.results
@@ -49,13 +50,28 @@ def test_reads_wait_for_the_round_that_began_after_them() -> None:
     assert not owed
 
 
+def test_reads_by_round_wait_for_one_under_the_lease_too() -> None:
+    """They rely on no clock. Others that wait behind them wait with them."""
+    out = effects()
+    owed = OwedReads(ONE, out)
+    lease = Lease(ONE, frozenset((ONE, TWO, THREE)), 400, 0, 0)
+    owed.wait(ONE, 7, 1, NO_SLOT, True)
+    owed.wait(ONE, 8, 1, NO_SLOT, False)
+    lease.send(0)
+    owed.grant(Slot(5), lease, held=True)
+    assert not out.results
+    lease.answer(TWO, 0, 1)
+    owed.grant(Slot(5), lease, held=True)
+    assert out.results == [ReadResult(7, Slot(5)), ReadResult(8, Slot(5))]
+
+
 def test_a_repeated_question_waits_once() -> None:
     """However often an impatient follower asks, the leader remembers one question, and the first one's round."""
     out = effects()
     owed = OwedReads(ONE, out)
     lease = Lease(ONE, frozenset((ONE, TWO, THREE)), 400, 0, 0)
     for round_ in range(1, 1000):
-        owed.wait(TWO, 8, round_, NO_SLOT)
+        owed.wait(TWO, 8, round_, NO_SLOT, False)
     lease.send(0)
     lease.answer(TWO, 0, 1)
     owed.grant(Slot(6), lease, held=False)
@@ -67,8 +83,8 @@ def test_a_lost_leadership_fails_its_own_reads() -> None:
     """Others notice by themselves."""
     out = effects()
     owed = OwedReads(ONE, out)
-    owed.wait(ONE, 7, 1, NO_SLOT)
-    owed.wait(TWO, 8, 1, NO_SLOT)
+    owed.wait(ONE, 7, 1, NO_SLOT, False)
+    owed.wait(TWO, 8, 1, NO_SLOT, False)
     owed.give_up()
     assert out.results == [ReadResult(7, None)]
     assert not out.messages
@@ -81,10 +97,10 @@ def test_reads_of_a_turn_share_a_question() -> None:
     """One message for all that gathered; the next turn's reads need a question of their own."""
     out = effects()
     asked = AskedReads(1, 100, out)
-    asked.gather(7, 0)
-    asked.gather(8, 0)
+    asked.gather(7, False, 0)
+    asked.gather(8, False, 0)
     asked.ask(TWO)
-    asked.gather(9, 1)
+    asked.gather(9, False, 1)
     asked.ask(TWO)
     asked.ask(TWO)
     first, second = (send.message.context for send in out.messages if isinstance(send.message, ReadIndex))
@@ -96,11 +112,27 @@ def test_reads_of_a_turn_share_a_question() -> None:
     assert asked.due() is None
 
 
+def test_each_kind_of_read_has_its_question() -> None:
+    """What relies on no clock is asked so, also again."""
+    out = effects()
+    asked = AskedReads(1, 100, out)
+    for context, by_round in ((7, True), (8, False), (9, True)):
+        asked.gather(context, by_round, 0)
+    asked.ask(TWO)
+    by_lease, by_round = (send.message for send in out.messages if isinstance(send.message, ReadIndex))
+    assert (by_lease.by_round, by_round.by_round) == (False, True)
+    asked.granted(by_lease.context, Slot(4))
+    asked.tick(TWO, 100)
+    assert out.messages[2:] == [Send(TWO, by_round)]
+    asked.granted(by_round.context, Slot(5))
+    assert out.results == [ReadResult(8, Slot(4)), ReadResult(7, Slot(5)), ReadResult(9, Slot(5))]
+
+
 def test_an_unanswered_question_is_repeated_not_multiplied() -> None:
     """The same one again, when it is due."""
     out = effects()
     asked = AskedReads(1, 100, out)
-    asked.gather(7, 5)
+    asked.gather(7, False, 5)
     asked.ask(TWO)
     asked.tick(TWO, 104)
     assert len(out.messages) == 1
@@ -116,7 +148,7 @@ def test_reads_of_another_run_are_other_reads() -> None:
     for incarnation in (1, 2):
         out = effects()
         asked = AskedReads(incarnation, 100, out)
-        asked.gather(7, 0)
+        asked.gather(7, False, 0)
         asked.ask(TWO)
         numbers += [send.message.context for send in out.messages if isinstance(send.message, ReadIndex)]
     assert len(set(numbers)) == 2
@@ -126,9 +158,9 @@ def test_a_lost_leader_fails_the_reads() -> None:
     """Gathered ones, too."""
     out = effects()
     asked = AskedReads(1, 100, out)
-    asked.gather(7, 0)
+    asked.gather(7, False, 0)
     asked.ask(TWO)
-    asked.gather(8, 0)
+    asked.gather(8, False, 0)
     asked.give_up()
     assert out.results == [ReadResult(7, None), ReadResult(8, None)]
     assert asked.due() is None
@@ -148,6 +180,25 @@ def test_under_the_lease_the_leader_answers_at_once() -> None:
     assert reads(stage, 1) == {1: 2}
     stage.settle()
     assert not stage.lines
+
+
+@pytest.mark.parametrize("reader", [1, 3])
+def test_a_read_by_round_takes_one_under_the_lease(reader: int) -> None:
+    """At the leader and elsewhere; it begins at once."""
+    stage = Stage(3)
+    stage.elect(1)
+    stage.propose(1, "a")
+    stage.settle()
+    assert stage.core(1).lease_left(stage.now) > 0
+    stage.withhold(lambda letter: isinstance(letter.message, Beaten))
+    stage.read(reader, by_round=True)
+    stage.settle()
+    stage.tick(1)
+    stage.settle()
+    assert reads(stage, reader) == {}
+    stage.release()
+    stage.settle()
+    assert reads(stage, reader) == {1: 2}
 
 
 def test_where_clocks_are_not_trusted_every_read_takes_a_round() -> None:

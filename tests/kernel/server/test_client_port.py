@@ -104,6 +104,18 @@ class ClientPortTests(TestCase):
         await cell.until(lambda: client.of(Opened))
         return client, client.of(Opened)[0]
 
+    async def test_queries_say_what_they_rely_on(self) -> None:
+        """By lease the leader's clock is enough, by index there is a round of heartbeats, locally nobody is asked."""
+        cell = await self.started()
+        client = self.client(cell)
+        asked: list[bool] = []
+        self.patch(cell.replica(1), "barrier", lambda ready, by_round: (asked.append(by_round), ready(True)))
+        client.say(HELLO)
+        for number, each in enumerate(Consistency, 1):
+            client.say(Query(number, each, 0, "ledger", plain.encode(["sum", ["a"]])))
+        await cell.until(lambda: len(client.of(QueryReply)) == 3)
+        assert asked == [False, True]
+
     async def test_an_order_whose_answer_is_lost_ends_the_connection(self) -> None:
         """It was applied as part of a snapshot. Nobody repeats it; who gave it must not wait for ever."""
         cell = await self.started()

@@ -101,7 +101,8 @@ EXAMPLES: list[Any] = [
     Heartbeat(_BALLOT, 9, 123456, 77, 1),  # type: ignore[arg-type]
     Beaten(_BALLOT, 123456, 77, 9),  # type: ignore[arg-type]
     SnapshotChunk(9, 4096, 9000, b"chunk"),  # type: ignore[arg-type]
-    ReadIndex(5),
+    ReadIndex(5, False),
+    ReadIndex(6, True),
     ReadGranted(5, 9),  # type: ignore[arg-type]
     Forward(b"chunks"),
     Renew(1, (1, -5)),
@@ -165,7 +166,9 @@ def test_unknown_numbers_are_refused(body: bytes) -> None:
         decode_by_form(body)
 
 
-@pytest.mark.parametrize("frame", [ReadIndex(-1), ReadIndex(1 << 64), Renew(0, (1 << 63,)), Welcomed(-1, 0, bytes(16))])
+@pytest.mark.parametrize(
+    "frame", [ReadIndex(-1, False), ReadIndex(1 << 64, True), Renew(0, (1 << 63,)), Welcomed(-1, 0, bytes(16))]
+)
 def test_fields_that_do_not_fit_are_refused(frame: Frame) -> None:
     """Writing never wraps a number."""
     with pytest.raises(Malformed):
