@@ -183,13 +183,16 @@ class Comparison:
             talk.connect()
             self._names[talk.session] = f"session of {talk.number}"
         words = f"step {number}, client {talk.number}"
-        heard.extend(f"{words}: {line}" for line in self.exchange(talk, step.asks))
         ends = any(ask.op == Op.CLOSE_SESSION for ask in step.asks)
+        lines = self.exchange(talk, step.asks)
+        if ends:  # the original's order of a session's nodes is that of a hash table; the reply comes last
+            lines[:-1] = sorted(lines[:-1])
+        heard.extend(f"{words}: {line}" for line in lines)
         for other in talks:
             if other.socket is not None:
                 lines = self.exchange(other, [SYNC])
-                if ends:  # the original's order of a session's nodes is that of a hash table
-                    lines.sort()
+                if ends:
+                    lines[:-1] = sorted(lines[:-1])
                 heard.extend(f"{words}, then {other.number}: {line}" for line in lines)
 
     def exchange(self, talk: Talk, asks: Sequence[Ask]) -> list[str]:
