@@ -4,8 +4,8 @@
     python -m quorate.kernel.testing.explore "one leader"           this one
     python -m quorate.kernel.testing.explore --full                 all of them, the large ones too, on all cores
 
-A broken promise is told with a shortest way to it, and gives exit status 1. One line of figures for each scope goes to
-standard output (JSON with --json).
+A broken promise is told with a shortest way to it, and gives exit status 1; a scope that is not complete when its time
+is over gives 2. One line of figures for each scope goes to standard output (JSON with --json).
 """
 
 from __future__ import annotations
@@ -73,14 +73,15 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no scope is called {unknown[0]!r}; --list prints them")
     chosen = [known[name] for name in arguments.names] or [*SMALL, *(FULL if arguments.full else ())]
-    broken = 0
+    broken = unfinished = False
     for report in explore_all(chosen, arguments.jobs, arguments.seconds):
         sys.stdout.write((figures(report) if arguments.json else line(report)) + "\n")
         if report.failure and not arguments.json:
             sys.stdout.write("".join(f"  {words}\n" for words in (*report.trace, report.failure)))
         sys.stdout.flush()
-        broken += bool(report.failure)
-    return 1 if broken else 0
+        broken |= bool(report.failure)
+        unfinished |= not report.complete
+    return 1 if broken else 2 if unfinished else 0
 
 
 if __name__ == "__main__":

@@ -224,7 +224,7 @@ def test_the_command_tells_what_is_broken(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_what_is_not_complete_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """An exploration that ran out of time does not claim to have seen everything."""
-    assert main(["second leader", "--jobs", "1", "--seconds", "0"]) == 0
+    assert main(["second leader", "--jobs", "1", "--seconds", "0"]) == 2
     assert "second leader: not complete" in capsys.readouterr().out
 
 
