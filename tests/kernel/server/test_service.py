@@ -179,6 +179,17 @@ class CellTests(TestCase):
         await cell.until(same)
         assert value(await cell.add(missing, "a")) == 1
 
+    async def fetching(self) -> tuple[Any, int]:
+        """A cell, and a member that was away for so long that it must fetch a snapshot, and has just come back."""
+        cell = await self.started(snapshot_log=200_000, retained_log=1)
+        missing = next(m for m in cell.running if m != cell.leader())
+        await cell.stop(missing)
+        for number in range(12):
+            await cell.fill(min(cell.running), f"k{number}", 50_000)
+        await cell.until(lambda: all(len(cell.replica(m).snapshotting._snapshots.kept) for m in cell.running))
+        cell.start(missing)
+        return cell, missing
+
     async def test_a_fetched_snapshot_is_restored_beside_the_reactor(self) -> None:
         """While the machines read what a peer sent, the reactor turns; here they wait until it has."""
         turned = Event()
@@ -192,13 +203,7 @@ class CellTests(TestCase):
             return prepare(node, chunks)
 
         self.patch(Node, "prepare", patient)
-        cell = await self.started(snapshot_log=200_000, retained_log=1)
-        missing = next(m for m in cell.running if m != cell.leader())
-        await cell.stop(missing)
-        for number in range(12):
-            await cell.fill(min(cell.running), f"k{number}", 50_000)
-        await cell.until(lambda: all(len(cell.replica(m).snapshotting._snapshots.kept) for m in cell.running))
-        cell.start(missing)
+        cell, missing = await self.fetching()
         await cell.until(lambda: len(cell.machine(missing).log) == 12)
         assert threads
         assert current_thread() not in threads
@@ -210,13 +215,7 @@ class CellTests(TestCase):
             raise MemoryError
 
         self.patch(Node, "prepare", full)
-        cell = await self.started(snapshot_log=200_000, retained_log=1)
-        missing = next(m for m in cell.running if m != cell.leader())
-        await cell.stop(missing)
-        for number in range(12):
-            await cell.fill(min(cell.running), f"k{number}", 50_000)
-        await cell.until(lambda: all(len(cell.replica(m).snapshotting._snapshots.kept) for m in cell.running))
-        cell.start(missing)
+        cell, missing = await self.fetching()
         await cell.until(lambda: cell.replica(missing).ailing)
         assert "MemoryError" in cell.replica(missing).ailing
 
