@@ -42,6 +42,7 @@ from .chunks import pause
 from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
 from .protocol import PASSWORD_SIZE, Err, Fault, Malformed, Op, Right, Xid
 from .reads import ANSWERS, WRITES
+from .table import SHIFT
 from .tree import stat
 from .wire import host
 
@@ -261,7 +262,7 @@ class Connection:
         where that is. The two commonest reads are spelled out: this loop is what a read costs."""
         front = self.front
         machine = front.machine
-        nodes = machine.tree.nodes
+        parts = machine.tree.nodes.parts
         zxid = machine.zxid
         who = self.identities
         out = self.out
@@ -276,7 +277,8 @@ class Connection:
                 break
             if op == _GET_DATA or op == _EXISTS:  # noqa: SIM109 - a tuple would cost
                 # A frame of exactly the expected shape; any other goes the slow way below, as do errors.
-                node = nodes.get(buffer[at + 16 : stop - 1])
+                path = buffer[at + 16 : stop - 1]
+                node = parts[hash(path) >> SHIFT].get(path)
                 if (
                     node is not None
                     and length > 12

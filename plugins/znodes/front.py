@@ -36,6 +36,7 @@ from .protocol import INT_MAX
 from .reconfig import Reconfiguring
 from .sasl import Exchange
 from .settings import Settings
+from .table import Table
 from .tree import Node, Tree
 from .watches import Watches
 from .wire import host
@@ -400,12 +401,10 @@ class ZooKeeperFront(Service):
             self._discard(replaced.tree.nodes)
         self._watch(len(self.watches.held) > 0)
 
-    def _discard(self, nodes: dict[bytes, Node]) -> None:
+    def _discard(self, nodes: Table[Node]) -> None:
         """Free the nodes of a tree that nobody needs any more: some a turn, as freeing a million at once would stop
         the replica for half a second."""
-        for _ in range(min(len(nodes), DISCARDED)):
-            nodes.popitem()
-        if nodes:
+        if nodes.discard(DISCARDED):
             self.reactor.callLater(DISCARD_SECONDS, self._discard, nodes)
 
     def serving_changed(self, serving: bool) -> None:

@@ -1,12 +1,13 @@
 """Snapshots of the tree: a compact binary image in pieces, written and read one node at a time.
 
-A piece holds whole nodes; only data larger than :data:`INLINE` stands in pieces of its own behind the one its node
-ends. Nodes stand in the order of the flat dict, which is the order of creation: parents before children, and siblings
-as they were. Lists of access control are numbered as they first appear and carried there once."""
+First comes who owns what, in order of creation, then the nodes: parents before children, and siblings as they were. A
+piece holds whole nodes; only data larger than :data:`INLINE` stands in pieces of its own behind the one its node ends.
+Lists of access control are numbered as they first appear and carried there once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from struct import Struct
 from typing import Final
 
@@ -22,17 +23,23 @@ _NODE: Final = Struct(">iiIqqqqqiiiq")
 """Path length, data length (-1: null), number of the list, czxid, mzxid, pzxid, ctime, mtime, version, creates,
 aversion, owner."""
 _LENGTH: Final = Struct(">I")
+_OWNED: Final = Struct(">qI")
+"""Owner (a session; -1: a container or a node with a time to live), path length."""
 
 
 def write(tree: Tree) -> Iterator[bytes]:
     """The pieces of an image of `tree`."""
+    yield _LENGTH.pack(_owned(tree))
+    yield from _pieces(
+        _OWNED.pack(owner, len(path)) + path
+        for owner, owned in chain(tree.ephemerals.items(), [(-1, tree.fleeting)])
+        for path in owned
+    )
     numbers = {OPEN: 0}
     parts: list[bytes] = []
     size = 0
     pack = _NODE.pack
-    for path, node in tree.nodes.items():
-        if not path:
-            continue
+    for path, node in tree.walk():
         value, acl = node.value, node.acl
         number = numbers.get(acl)
         fresh = number is None
@@ -73,15 +80,58 @@ def write(tree: Tree) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
+def _pieces(records: Iterable[bytes]) -> Iterator[bytes]:
+    """`records` in pieces."""
+    piece = bytearray()
+    for record in records:
+        piece += record
+        if len(piece) >= PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
 def read(pieces: Iterable[bytes]) -> Tree:
     """The tree an image shows. Raises ValueError if it is damaged."""
     tree = Tree()
     tree.nodes.clear()
     tree.sum = tree.size = 0
+    remaining = iter(pieces)
+    listed = _read_owned(tree, remaining)
+    found = _read_nodes(tree, remaining)
+    if not listed == found == _owned(tree):
+        raise ValueError(f"damaged image of a tree: {found} nodes have an owner, {listed} are said to")
+    return tree
+
+
+def _owned(tree: Tree) -> int:
+    """How many nodes have an owner."""
+    return sum(map(len, tree.ephemerals.values())) + len(tree.fleeting)
+
+
+def _read_owned(tree: Tree, remaining: Iterator[bytes]) -> int:
+    """Note who owns what in its order, before the nodes come in theirs; returns how many nodes that are."""
+    (listed,) = _LENGTH.unpack(next(remaining))
+    left = listed
+    while left > 0:
+        piece = next(remaining)
+        at = 0
+        while at < len(piece):
+            owner, length = _OWNED.unpack_from(piece, at)
+            at += _OWNED.size
+            tree.index(piece[at : at + length], owner)
+            at += length
+            left -= 1
+    return int(listed)
+
+
+def _read_nodes(tree: Tree, remaining: Iterator[bytes]) -> int:
+    """Put the nodes in place; returns how many have an owner."""
+    owned = 0
     lists = [OPEN]
     width = _NODE.size
     unpack = _NODE.unpack_from
-    remaining = iter(pieces)
     for piece in remaining:
         at = 0
         while at < len(piece):
@@ -111,5 +161,5 @@ def read(pieces: Iterable[bytes]) -> Tree:
                 node.pzxid, node.creates, node.aversion = pzxid, creates, aversion
                 node.family = family_of(node)
             tree.adopt(path, node)
-    tree.nodes[b""] = tree.nodes[b"/"]
-    return tree
+            owned += owner != 0
+    return owned

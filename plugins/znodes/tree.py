@@ -1,7 +1,7 @@
 """The tree of znodes: what each operation does to it, with every rule about versions, counters, rights and special
 paths.
 
-One flat dict holds path -> node, so that an operation costs one look-up whatever the depth; a node knows the names of
+One flat table holds path -> node, so that an operation costs one look-up whatever the depth; a node knows the names of
 its children only. The root is there twice, as "/" and as "" (the text before the first slash), which spares the
 parent look-up a special case.
 
@@ -17,7 +17,8 @@ counts the rules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -25,6 +26,7 @@ from . import paths, quotas
 from .acl import OPEN, READ_ONLY, Identities, permits, settled
 from .codec import STAT
 from .protocol import ANY_VERSION, INT_MAX, Err, Event, Fault, Right
+from .table import SHIFT, Table
 
 _pack_stat = STAT.pack
 _READ: Final = Right.READ.value
@@ -141,7 +143,7 @@ class Tree:
     """The nodes, who owns which ephemerals, and the running sums."""
 
     def __init__(self) -> None:
-        self.nodes: dict[bytes, Node] = {}
+        self.nodes: Table[Node] = Table()
         self.ephemerals: dict[int, dict[bytes, None]] = {}
         self.fleeting: dict[bytes, None] = {}
         """Containers and nodes with a time to live, in order of creation."""
@@ -166,15 +168,17 @@ class Tree:
                 node.aversion = -1
                 node.family = family_of(node)
             self.adopt(path, node)
-        self.nodes[b""] = self.nodes[paths.ROOT]
 
     def adopt(self, path: bytes, node: Node) -> None:
         """Put a node with all its attributes and hashes in place, below a parent that is there: for the first nodes
         and for snapshots."""
-        self.nodes[path] = node
-        if path != paths.ROOT:
+        parts = self.nodes.parts
+        parts[hash(path) >> SHIFT][path] = node
+        if path == paths.ROOT:
+            self.nodes[b""] = node
+        else:
             head, _, name = path.rpartition(b"/")
-            above = self.nodes[head or paths.ROOT]
+            above = parts[hash(head) >> SHIFT][head]
             if above.children is None:
                 above.children = {}
             above.children[name] = None
@@ -182,11 +186,12 @@ class Tree:
         if node.value:
             self.size += len(node.value)
         if node.owner:
-            self._index(path, node.owner)
+            self.index(path, node.owner)
         if path.startswith(quotas.BELOW):
             self._limit(path, True)
 
-    def _index(self, path: bytes, owner: int) -> None:
+    def index(self, path: bytes, owner: int) -> None:
+        """Note who owns the node at `path`, or that it may go by itself."""
         if owner > 0:
             owned = self.ephemerals.get(owner)
             if owned is None:
@@ -214,8 +219,8 @@ class Tree:
             if b"\0" in path:
                 raise Fault(Err.BAD_ARGUMENTS)
             acl = settled(acl, who)
-        nodes = self.nodes
-        above = nodes.get(head)
+        parts = self.nodes.parts
+        above = parts[hash(head) >> SHIFT].get(head)
         if above is None:
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
         if above.acl is not OPEN and not permits(above.acl, _CREATE, who):
@@ -225,7 +230,8 @@ class Tree:
             suffix = b"%010d" % number
             path += suffix
             name += suffix
-        if path in nodes:
+        part = parts[hash(path) >> SHIFT]
+        if path in part:
             raise Fault(Err.NODE_EXISTS)
         if not paths.valid_name(name) or head == paths.ROOT:
             raise Fault(Err.BAD_ARGUMENTS)
@@ -235,7 +241,7 @@ class Tree:
             self._check_quota(path, 1, len(value) if value else 0)
         if self.undo is not None:
             self.undo.append((self._uncreate, (path, above, above.pzxid, number)))
-        nodes[path] = node = Node(path, value, acl, owner, zxid, now)
+        part[path] = node = Node(path, value, acl, owner, zxid, now)
         if above.children is None:
             above.children = {}
         above.children[name] = None
@@ -252,7 +258,7 @@ class Tree:
         if value:
             self.size += len(value)
         if owner:
-            self._index(path, owner)
+            self.index(path, owner)
         if self.quotas or path[1] == _Z:
             self._count(path, 1, len(value) if value else 0)
         if self.observer is not None:
@@ -264,12 +270,13 @@ class Tree:
         head, slash, name = path.rpartition(b"/")
         if not slash or path in paths.UNDELETABLE:
             raise Fault(Err.BAD_ARGUMENTS)
-        above = self.nodes.get(head)
+        parts = self.nodes.parts
+        above = parts[hash(head) >> SHIFT].get(head)
         if above is None:
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
         if above.acl is not OPEN and not permits(above.acl, _DELETE, who):
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_AUTH)
-        node = self.nodes.get(path)
+        node = parts[hash(path) >> SHIFT].get(path)
         if node is None:
             raise Fault(Err.BAD_ARGUMENTS if b"\0" in path else Err.NO_NODE)
         if version not in (ANY_VERSION, node.version):
@@ -310,7 +317,7 @@ class Tree:
 
     def put(self, path: bytes, value: bytes | None, version: int, who: Identities, zxid: int, now: int) -> Node:
         """Replace a node's data."""
-        node = self.nodes.get(path)
+        node = self.nodes.parts[hash(path) >> SHIFT].get(path)
         if node is None or not path:
             raise _absent(path)
         if node.acl is not OPEN and not permits(node.acl, _WRITE, who):
@@ -344,7 +351,7 @@ class Tree:
         if not path or (path not in self.nodes and not paths.valid(path)):
             raise Fault(Err.BAD_ARGUMENTS)
         acl = settled(acl, who)
-        node = self.nodes.get(path)
+        node = self.nodes.parts[hash(path) >> SHIFT].get(path)
         if node is None:
             raise Fault(Err.NO_NODE)
         if node.acl is not OPEN and not permits(node.acl, _ADMIN, who):
@@ -358,7 +365,7 @@ class Tree:
 
     def check(self, path: bytes, version: int, who: Identities) -> Node:
         """Hold a node's version against an expected one."""
-        node = self.nodes.get(path)
+        node = self.nodes.parts[hash(path) >> SHIFT].get(path)
         if node is None or not path:
             raise _absent(path)
         if node.acl is not OPEN and not permits(node.acl, _READ, who):
@@ -369,7 +376,7 @@ class Tree:
 
     def readable(self, path: bytes, who: Identities, right: int = _READ) -> Node:
         """The node at `path` for somebody who may read it."""
-        node = self.nodes.get(path)
+        node = self.nodes.parts[hash(path) >> SHIFT].get(path)
         if node is None:
             raise Fault(Err.NO_NODE)
         if node.acl is not OPEN and not permits(node.acl, right, who):
@@ -396,12 +403,31 @@ class Tree:
         for place in places:
             if len(places) > WALKED_MAX:
                 below = path + b"/"
-                return [nodes[path], *(node for each, node in nodes.items() if each.startswith(below))]
+                inside = (part.items() for part in nodes.parts)
+                return [nodes[path], *(node for each, node in chain.from_iterable(inside) if each.startswith(below))]
             node = nodes[place]
             found.append(node)
             if node.children:
                 places.extend(place + b"/" + name for name in node.children)
         return found
+
+    def walk(self) -> Iterator[tuple[bytes, Node]]:
+        """Every path and its node, parents before their children and siblings in their order."""
+        nodes = self.nodes
+        root = nodes[paths.ROOT]
+        yield paths.ROOT, root
+        inside = [(b"/", iter(root.children or ()))]
+        while inside:
+            above, names = inside[-1]
+            for name in names:
+                path = above + name
+                node = nodes[path]
+                yield path, node
+                if node.children:
+                    inside.append((path + b"/", iter(node.children)))
+                    break
+            else:
+                inside.pop()
 
     # Quotas
 
@@ -485,7 +511,7 @@ class Tree:
         above.children[name] = None  # type: ignore[index]
         self.sum += node.content + node.family
         self.size += len(node.value or b"")
-        self._index(path, node.owner)
+        self.index(path, node.owner)
         if path.startswith(quotas.BELOW):
             self._limit(path, True)
         self._put_pzxid(above, pzxid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from quorate.plugins.znodes import acl, images
 from quorate.plugins.znodes.acl import OPEN, Entry
 from quorate.plugins.znodes.protocol import CONTAINER_OWNER, ttl_owner
@@ -49,6 +50,31 @@ def test_children_keep_their_order() -> None:
         == list(tree.nodes[b"/"].children or ())
         == [b"zookeeper", b"a", b"b", b"c"]
     )
+
+
+def test_owned_nodes_keep_their_order() -> None:
+    """Who owns what is restored in order of creation, wherever in the tree it is: nodes end and are looked at in that
+    order, on every replica in the same."""
+    tree = Tree()
+    for zxid, path in enumerate((b"/a", b"/b"), 1):
+        tree.create(path, b"", OPEN, CONTAINER_OWNER if path == b"/b" else 0, False, (), zxid, 0)
+    for zxid, path in enumerate((b"/b/2", b"/a/1", b"/b/1", b"/a/2"), 3):
+        tree.create(path, b"", OPEN, 7 + zxid % 2, False, (), zxid, 0)
+    tree.create(b"/a/box", b"", OPEN, CONTAINER_OWNER, False, (), 9, 0)
+    again = images.read(images.write(tree))
+    assert list(again.ephemerals) == [8, 7]
+    assert [list(paths) for paths in again.ephemerals.values()] == [[b"/b/2", b"/b/1"], [b"/a/1", b"/a/2"]]
+    assert list(again.fleeting) == [b"/b", b"/a/box"]
+
+
+@pytest.mark.parametrize("listed", [0, 2])
+def test_owners_that_do_not_fit_the_nodes(listed: int) -> None:
+    """An image that lists fewer or more owned nodes than it holds is refused."""
+    tree = Tree()
+    tree.create(b"/e", b"", OPEN, 7, False, (), 1, 0)
+    _, owned, nodes = images.write(tree)
+    with pytest.raises(ValueError, match=f"1 nodes have an owner, {listed} are said to"):
+        images.read([listed.to_bytes(4, "big"), *([owned * listed] if listed else []), nodes])
 
 
 def test_restoring_is_quick() -> None:
