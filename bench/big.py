@@ -25,7 +25,7 @@ from typing import Any
 from cell import QUORATE, file_system, rss, running, status
 
 OPEN_ACL = b"\0\0\0\1\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone"
-CREATE, EXISTS, GET_CHILDREN, PING, SET_WATCHES = 1, 3, 8, 11, 101
+CREATE, EXISTS, SET_DATA, GET_CHILDREN, PING, SET_WATCHES = 1, 3, 5, 8, 11, 101
 VALUE = 100
 WINDOW = 512
 
@@ -237,8 +237,23 @@ def sessions(replica: dict[str, Any], count: int) -> None:
         used = cpu_seconds(replica["pid"]) - used
     busy = f"{used / 5:.1%} of a core"
     print(f"{count} idle sessions: opened {count / seconds:.0f}/s, {cost:.0f} bytes of memory each, {busy}")
+    seconds = told(replica["zookeeper"], clients)
+    print(f"  a change that all of them watch: told to the last {seconds * 1000:.0f} ms after it was asked for")
     for client in clients:
         client.sock.close()
+
+
+def told(at: str, clients: list[Client]) -> float:
+    """Have every client watch one node and change it: seconds until the last one knows."""
+    writer = Client(at)
+    writer.create_all(iter([b"/watched"]), b"")
+    for client in clients:
+        client.call(EXISTS, text(b"/watched") + b"\1")
+    began = time.monotonic()
+    writer.call(SET_DATA, text(b"/watched") + text(b"new") + struct.pack(">i", -1))
+    for client in clients:
+        client.take(1)
+    return time.monotonic() - began
 
 
 def cpu_seconds(pid: int) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import ref
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE: Final = 128 << 10
 """Bytes of writes after which a chunk is submitted before the turn ends."""
+
+SETTLED: Final = 250
+"""Connections that get in one turn what is due to them: a send takes 10 us, and ten thousand may have watched one
+node."""
 
 DISCARDED: Final = 5000
 """Nodes of a replaced tree that are freed in one turn, and how long the next waits."""
@@ -129,6 +134,8 @@ class ZooKeeperFront(Service):
         self.by_session: dict[int, Connection] = {}
         self.per_address: dict[str, int] = {}
         self.touched: dict[Connection, None] = {}
+        """Connections that something is due to, in the order in which they get it."""
+        self._settling: IDelayedCall | None = None
         self.full = False
         """The way into the log is full: nothing is read until it has room."""
         self._pieces: list[bytes] = []
@@ -192,6 +199,9 @@ class ZooKeeperFront(Service):
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         self.arrivals.local.stop()
         self.reconfiguring.stop()
         self.drop_all()
@@ -374,9 +384,21 @@ class ZooKeeperFront(Service):
     # ------------------------------------------------------------ what the replica tells (FrontObserver)
 
     def after_batch(self) -> None:
-        """A batch has been applied: everything it brought leaves now."""
+        """A batch has been applied: everything it brought leaves now, or within the next turns if that is much. What a
+        connection reads before its turn comes goes behind what is due to it."""
+        if self._settling is None:
+            self._settle()
+
+    def _settle(self) -> None:
         touched = self.touched
-        self.touched = {}
+        if len(touched) <= SETTLED:
+            self._settling = None
+            self.touched = {}
+        else:
+            self._settling = self.reactor.callLater(0, self._settle)
+            touched = dict.fromkeys(islice(touched, SETTLED))
+            for connection in touched:
+                del self.touched[connection]
         for connection in touched:
             connection.settle()
 

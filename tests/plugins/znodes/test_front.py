@@ -45,6 +45,40 @@ def test_one_chunk_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(chunks) == 3
 
 
+def test_what_a_batch_brings_to_many_leaves_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many connections a turn get what is due to them, in order. A read that comes before is answered behind the
+    event, and what later batches bring goes behind what waits."""
+    monkeypatch.setattr(front_module, "SETTLED", 2)
+    room = Room()
+    front, later = room.fronts[0], room.clock.callLater
+    monkeypatch.setattr(
+        room.clock,
+        "callLater",
+        lambda seconds, call, *words: later(0.001 if call == front._settle else seconds, call, *words),
+    )
+    writer, *watchers = talks = [room.talk() for _ in range(6)]
+    writer.call(Op.CREATE, create(b"/n"))
+    for watcher in watchers:
+        watcher.call(Op.EXISTS, path_watch(b"/n", True))
+
+    def told() -> list[bool]:
+        return [bool(talk.wire.sent) for talk in talks]
+
+    writer.send(writer.say(Op.SET_DATA, put(b"/n", b"1")))
+    room.turn()
+    assert told() == [False, True, True, False, False, False]
+    watchers[4].send(watchers[4].say(Op.GET_DATA, path_watch(b"/n")))
+    event, reply = watchers[4].heard()
+    assert (event, reply.err) == (Event(3, b"/n"), 0)
+    front.after_batch()
+    assert told() == [False, True, True, False, False, False]
+    room.clock.advance(0.001)
+    assert told() == [False, True, True, True, True, False]
+    room.clock.advance(0.001)
+    assert [len(talk.heard()) for talk in talks] == [1, 1, 1, 1, 1, 0]
+    assert not front.touched
+
+
 def test_fail_over_costs_nothing_within_the_grace() -> None:
     """Without a leader for a while: reads and pings go on, writes wait and are answered later, nobody is
     disconnected (ZK-11.1)."""
