@@ -499,12 +499,14 @@ class Connection:
         events = self.events
         if not events or events[0][0] > number + len(answers):
             self.out.extend(answers)
-            return
-        for answer in answers:
-            while events and events[0][0] <= number:
-                self.emit(events.popleft()[1])
-            self.out.append(answer)
-            number += 1
+        else:
+            for answer in answers:
+                while events and events[0][0] <= number:
+                    self.emit(events.popleft()[1])
+                self.out.append(answer)
+                number += 1
+        if events and not self.in_flight:  # they are next, and what is read before the connection settles is not
+            self._emit_all()
 
     def notify(self, event: bytes) -> None:
         """A watch of this client fired."""
@@ -518,6 +520,11 @@ class Connection:
         """Put a notification behind what has been answered so far."""
         self.told_count += 1
         self.out.append(frame)
+
+    def _emit_all(self) -> None:
+        for _stamp, event in self.events:
+            self.emit(event)
+        self.events.clear()
 
     def _barrier_passed(self, ready: bool) -> None:
         self.barriers -= 1
@@ -534,9 +541,7 @@ class Connection:
         if self.wire.closed:
             return
         if self.events:
-            for _stamp, event in self.events:
-                self.emit(event)
-            self.events.clear()
+            self._emit_all()
         if not self.in_flight and not self.barriers:
             self._answer_queue()
         if self.out:

@@ -79,6 +79,33 @@ def test_what_a_batch_brings_to_many_leaves_in_slices(monkeypatch: pytest.Monkey
     assert not front.touched
 
 
+def test_an_event_keeps_its_place_while_others_get_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happened behind a client's own write in one batch is told before anything newer, be it a value that it
+    reads or a later event, also while the client waits for its turn to be told (ZK-8.3)."""
+    monkeypatch.setattr(front_module, "SETTLED", 1)
+    room = Room()
+    front, later = room.fronts[0], room.clock.callLater
+    monkeypatch.setattr(
+        room.clock,
+        "callLater",
+        lambda seconds, call, *words: later(1 if call == front._settle else seconds, call, *words),
+    )
+    first, talk, other = (room.talk() for _ in range(3))
+    for path in (b"/first", b"/a", b"/b"):
+        (first if path == b"/first" else talk).call(Op.EXISTS, path_watch(path, True))
+    talk.send(talk.say(Op.CREATE, create(b"/mine")))
+    other.send(*(other.say(Op.CREATE, create(path)) for path in (b"/first", b"/a")))
+    room.turn()
+    assert first.heard() == [Event(1, b"/first")]
+    assert not talk.wire.sent
+    other.send(other.say(Op.CREATE, create(b"/b")))
+    room.turn()
+    talk.send(talk.say(Op.EXISTS, path_watch(b"/a")))
+    made, *events, read = talk.heard()
+    assert events == [Event(1, b"/a"), Event(1, b"/b")]
+    assert (made.xid, read.xid, read.err) == (3, 4, 0)
+
+
 def test_fail_over_costs_nothing_within_the_grace() -> None:
     """Without a leader for a while: reads and pings go on, writes wait and are answered later, nobody is
     disconnected (ZK-11.1)."""
