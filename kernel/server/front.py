@@ -47,7 +47,7 @@ class Replica(Protocol):
 
     def machine(self, name: str) -> StateMachine:
         """The live machine, to read from between batches. Never change it. A snapshot from a peer replaces it: see
-        on_restored."""
+        ``restored``. Raises LookupError while it is halted: the front will be stopped."""
 
     def open_session(self, timeout_ms: int, face: str, opened: Callable[[Opened | None], None]) -> None:
         """Open a session attached here. None: no quorum within the session's time-out."""

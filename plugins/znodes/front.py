@@ -174,6 +174,14 @@ class ZooKeeperFront(Service):
         self._delivered = machine.answered
         return machine
 
+    def _replaced(self) -> bool:
+        """Whether another machine takes the place of ours. One that is halted is none, and this front will be
+        stopped."""
+        try:
+            return self.replica.machine(ZnodesMachine.name) is not self.machine
+        except LookupError:
+            return False
+
     # ------------------------------------------------------------ the service
 
     def startService(self) -> None:
@@ -347,7 +355,7 @@ class ZooKeeperFront(Service):
             # The machine did not take the chunk, or a snapshot brought its effects without its answers.
             for connection, _ in runs:
                 connection.drop()
-            if self.replica.machine(ZnodesMachine.name) is not self.machine:
+            if self._replaced():
                 self.restored()
             return
         number = self._delivered
@@ -418,8 +426,8 @@ class ZooKeeperFront(Service):
         """A snapshot replaced the machine. Told twice when answers were lost with it."""
         self._generation += 1
         self.drop_all()
-        replaced, self.machine = self.machine, self._adopt()
-        if replaced is not self.machine:
+        if self._replaced():
+            replaced, self.machine = self.machine, self._adopt()
             self._discard(replaced.tree.nodes)
         self._watch(len(self.watches.held) > 0)
 

@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
+from quorate.kernel.host import MachineMissing
 from quorate.kernel.server.front import Opened
 from quorate.plugins.znodes import front as front_module
 from quorate.plugins.znodes.front import GREETING_SECONDS, ZooKeeperFront
@@ -289,6 +290,26 @@ def test_lost_answers_end_the_connections_they_were_for() -> None:
     room.fronts[0]._deliver([(talk.connection, 2)], [])
     assert talk.wire.closed
     assert other.call(Op.EXISTS, path_watch(b"/")).err == 0
+
+
+def test_a_halted_machine_sends_its_clients_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk at which the machine halts has no answers, and there is no machine to look at: its clients lose their
+    connections, and the replica, which is in the middle of a batch, hears of nothing. Nor does it when a snapshot
+    brings a halted machine."""
+    room = Room()
+    talk, other = room.talk(), room.talk()
+    front, seat = room.fronts[0], room.seat()
+
+    def halted(name: str) -> ZnodesMachine:
+        raise MachineMissing(f"the machine {name} is halted")
+
+    monkeypatch.setattr(seat, "machine", halted)
+    monkeypatch.setattr(seat, "submit", lambda chunk, applied: room.clock.callLater(0, applied, []))
+    talk.send(talk.say(Op.CREATE, create(b"/a")))
+    room.turn()
+    assert (talk.wire.closed, other.wire.closed) == (True, False)
+    front.restored()
+    assert other.wire.closed
 
 
 def test_silent_callers_are_sent_away() -> None:
