@@ -115,9 +115,13 @@ class Arrivals:
 
         Chunks and the moving of sessions go into the log side by side. What an older connection of the session left in
         a chunk here must not come behind the move: the session may have been elsewhere meanwhile, and written there.
-        So the move waits for the chunks that are on their way."""
+        So the move waits for the chunks that are on their way, and from a client that proves that it has come back
+        nothing more is taken by its older connection."""
         front = self._front
         replica = front.replica
+        before = front.by_session.get(session)
+        if before is not None and replica.known_session(session, password) is not None:
+            before.drop()
 
         def attached(moved: Opened | None) -> None:
             if connection.wire.closed:

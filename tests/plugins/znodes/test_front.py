@@ -19,7 +19,7 @@ from quorate.kernel.server.front import Opened
 from quorate.plugins.znodes import front as front_module
 from quorate.plugins.znodes.front import GREETING_SECONDS, ZooKeeperFront
 from quorate.plugins.znodes.machine import ZnodesMachine
-from quorate.plugins.znodes.protocol import Op, Xid
+from quorate.plugins.znodes.protocol import Err, Op, Xid
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -281,6 +281,24 @@ def test_a_session_moves_behind_what_it_left_here(monkeypatch: pytest.MonkeyPatc
     assert moves == [first.session]
     assert again.response().session == first.session
     assert b"/left" in seat.tree_machine.tree.nodes
+
+
+def test_nothing_comes_behind_a_session_that_was_taken_up_again() -> None:
+    """What an older connection brings once its client has come back with the session is not done: the client may have
+    seen already that it was not (ZK-2.4). Who does not know the password ends no connection."""
+    room = Room()
+    first = room.talk()
+    Talk(room, room.fronts[0]).connect(session=first.session, password=b"x" * 16, turn=False)
+    assert not first.wire.closed
+    again = Talk(room, room.fronts[0])
+    again.connect(session=first.session, password=first.password, turn=False)
+    again.send(again.say(Op.EXISTS, path_watch(b"/late")))
+    if not first.wire.closed:
+        first.send(first.say(Op.CREATE, create(b"/late")))
+    room.turn()
+    assert again.response().session == first.session
+    assert [each.err for each in again.heard()] == [Err.NO_NODE]
+    assert again.call(Op.EXISTS, path_watch(b"/late")).err == Err.NO_NODE
 
 
 def test_lost_answers_end_the_connections_they_were_for() -> None:
