@@ -428,6 +428,7 @@ class Connection:
                     return at
                 if op == _RECONFIG and front.settings.reconfig:
                     if self.in_flight or self.queue:
+                        self.wire.pause()  # what follows must wait as well: for `settle`, and with the client
                         return at
                     self.stage = Stage.CHANGING
                     front.reconfiguring.begin(self, xid, buffer[at + 4 : stop])

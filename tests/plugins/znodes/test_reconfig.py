@@ -124,6 +124,19 @@ def test_who_may_not_and_what_cannot_be(room: Room, ruler: Talk) -> None:
     assert plain.talk().call(Op.RECONFIG, ask(joining=OBSERVER)).err == Err.RECONFIG_DISABLED
 
 
+def test_what_follows_a_request_that_waits_stays_with_the_client(room: Room, ruler: Talk) -> None:
+    """A request that waits for what is before it holds up what follows: that is read no further, and all of it is
+    answered in order once the cell serves again."""
+    room.cell.serve(False)
+    ruler.send(ruler.say(Op.CREATE, create(b"/before")), ruler.say(Op.RECONFIG, ask(joining=OBSERVER)))
+    assert not ruler.wire.reading
+    ruler.send(ruler.say(Op.EXISTS, path_watch(b"/before")))
+    room.cell.serve(True)
+    room.turn()
+    assert ruler.wire.reading
+    assert [each.err for each in ruler.heard()] == [0, 0, 0]
+
+
 def test_one_at_a_time(room: Room, ruler: Talk) -> None:
     """A second request at the same replica is refused (-14) while the first is under way; if its client goes, the
     next one may."""
