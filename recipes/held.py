@@ -68,6 +68,7 @@ class Held:
         self._verify = verify
         self._why: LockLost | None = None
         self._release: Promise[Plain] | None = None
+        self._missed = False
         self._unwatch = session.watch(self._on_state)
         self._unlisten = session.listen(machine, self._on_event)
 
@@ -76,6 +77,8 @@ class Held:
         self.token = token
         if self._session.ending is not None:
             self._lose(str(self._session.ending))
+        elif self._missed:
+            self._session.door.spawn(self._look_again())
 
     def forget(self) -> None:
         """Nobody cares any more."""
@@ -126,14 +129,17 @@ class Held:
 
     def _on_event(self, event: Plain | Gap) -> None:
         if isinstance(event, Gap):
-            self._session.door.spawn(self._look_again())
+            if self.token:
+                self._session.door.spawn(self._look_again())
+            else:
+                self._missed = True
         elif isinstance(event, dict) and event.get("lost") == self._label:
             self._lose(f"an operator broke it: {event.get('reason')}")
 
     async def _look_again(self) -> None:
         """Events were dropped, perhaps the one that said it is lost."""
         try:
-            if self.token and not await self._verify(self.token):
+            if not await self._verify(self.token):
                 self._lose("it is not held any more; the event that said why was dropped")
         except QuorateError as error:
             self._lose(f"events were dropped, and the cell cannot be asked: {error}")

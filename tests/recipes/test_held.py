@@ -34,3 +34,29 @@ def test_a_gap_makes_it_look_again(loop: Any, cell: Any, broken: bool) -> None:
             assert (await held.release()).already_lost is broken
 
     loop.run(scenario())
+
+
+def test_a_gap_before_the_grant_is_known_makes_it_look_again(loop: Any, cell: Any) -> None:
+    """What was dropped while the acquire had no answer yet, as behind a broken connection, may be that an operator
+    broke it since."""
+
+    async def scenario() -> None:
+        async with await loop.connect(cell.endpoint, timeout=5.0) as session:
+            post = session.post
+
+            def dropping(*args: Any, **named: Any) -> Any:
+                answer = post(*args, **named)
+                post("locks", "break_lock", "job", "why")
+                session._tell_listeners(None, Gap(1, 9))
+                session._tell_listeners = lambda machine, item: None  # type: ignore[method-assign]
+                session.post = post  # type: ignore[method-assign]
+                return answer
+
+            session.post = dropping  # type: ignore[method-assign]
+            held = await Lock(session, "job").acquire()
+            for _ in "ab":
+                await session.query("locks", "names")
+            with pytest.raises(LockLost, match="dropped"):
+                held.check()
+
+    loop.run(scenario())
