@@ -11,7 +11,8 @@ on to vote on the next slots after those it knows to be chosen: if its vote is n
 among them as soon as it has caught up.
 
 A vote for a slot known here to be chosen is given like any other, and written, because the leader counts it and the
-peers remember that this disk has shown it; but it is not kept.
+peers remember that this disk has shown it; but it is not kept. On a slot that was known to be chosen before damage tore
+the log no vote is given unless its value survived: it is fetched first.
 
 What is asserted here, and why, is on docs/explanation/invariants.rst.
 """
@@ -126,6 +127,8 @@ class Following:
                 assert late, f"slot {slot}: a second value for a chosen slot"
                 break
             if slot > learner.chosen:
+                if known is None and slot <= acceptor.healed_at:
+                    break  # chosen, and damaged here: whatever is voted on now would be taken for what was chosen
                 if acceptor.size > self._ahead and slot > learner.chosen + self._window:
                     break
                 if acceptor.accept(ballot, slot, value):
@@ -151,8 +154,11 @@ class Following:
         """What is known here to be chosen in `slot`, if it is known here at all."""
         if slot <= self._learner.chosen:
             return self._learner.values.get(slot)
-        vote = self._acceptor.votes.get(slot)
-        return vote.value if vote is not None and vote.ballot == DECIDED else None
+        acceptor = self._acceptor
+        vote = acceptor.votes.get(slot)
+        if vote is None or not (vote.ballot == DECIDED or slot <= acceptor.healed_at):
+            return None
+        return vote.value
 
     def _say_accepted(self, said: Accepted) -> None:
         """Votes that become durable together are reported together."""

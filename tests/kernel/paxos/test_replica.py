@@ -197,6 +197,34 @@ def test_an_older_vote_that_survived_in_a_damaged_slot_is_not_believed() -> None
     assert core.chosen == 1
 
 
+def test_a_late_leader_gets_no_vote_on_a_slot_that_was_known_before_the_damage() -> None:
+    """What a higher ballot chose there was only told here. Such a vote would be taken for what was chosen, at once
+    when somebody else leads, or by the next start."""
+    chosen, late = Value(Kind.COMMANDS, b"chosen"), Value(Kind.COMMANDS, b"late")
+    votes = tuple(AcceptedValue(Ballot(1, MemberId(1)), Slot(slot), chosen) for slot in (1, 3))
+    state = DurableState(Ballot(1, MemberId(2)), votes, Slot(3), Slot(0), cell(), frozenset((Slot(2),)))
+    core = Replica(MemberId(1), 2, state, options=Options(), random=Random(1), now=0)
+    core.ready()
+    for slot in (2, 3):
+        core.receive(Sender(MemberId(2), 1), Accept(Ballot(1, MemberId(2)), Slot(slot), (late,), Slot(0)), 1)
+    core.receive(Sender(MemberId(3), 1), Heartbeat(Ballot(2, MemberId(3)), Slot(3), 5, 1, Slot(0)), 2)
+    assert core.chosen == 1
+    assert not any(isinstance(record, AcceptedValue) for record in core.ready().records)
+    core.receive(Sender(MemberId(3), 1), Chosen(Slot(2), (chosen,), Slot(3)), 3)
+    assert [value for _, value in core.ready().committed] == [chosen, chosen]
+
+
+def test_behind_the_damage_a_member_votes_for_what_it_knows_to_be_chosen() -> None:
+    """A leader that does not know it may need that vote."""
+    chosen = Value(Kind.COMMANDS, b"chosen")
+    votes = (AcceptedValue(Ballot(1, MemberId(2)), Slot(2), chosen),)
+    state = DurableState(Ballot(1, MemberId(2)), votes, Slot(2), Slot(0), cell(), frozenset((Slot(1),)))
+    core = Replica(MemberId(1), 2, state, options=Options(), random=Random(1), now=0)
+    ballot = Ballot(2, MemberId(3))
+    core.receive(Sender(MemberId(3), 1), Accept(ballot, Slot(2), (chosen,), Slot(0)), 1)
+    assert [send.message for send in core.ready().after] == [Accepted(ballot, Slot(2), Slot(2))]
+
+
 def test_a_configuration_below_the_commit_index_is_in_force_at_the_start() -> None:
     """What the log says about membership counts as far as it is known to be chosen, and no farther."""
     stage = Stage(3, learners=1)
