@@ -36,10 +36,11 @@ class _Outstanding(NamedTuple):
 
 
 class _Stream:
-    __slots__ = ("last", "open", "unsent")
+    __slots__ = ("last", "open", "seen", "unsent")
 
     def __init__(self) -> None:
         self.last = 0
+        self.seen = 0  # the first open chunk when somebody looked
         self.open: deque[_Outstanding] = deque()
         self.unsent: deque[bytes] = deque()
 
@@ -77,10 +78,14 @@ class Outbox:
                 stream.unsent = deque(o.chunk for o in stream.open if o.sequence >= sequence)
 
     def heads(self) -> tuple[tuple[int, int], ...]:
-        """(machine, last sequence sent) of every stream with open chunks: what a leader must have admitted by now."""
-        return tuple(
-            (number, stream.last - len(stream.unsent)) for number, stream in self._streams.items() if stream.open
-        )
+        """(machine, last sequence sent) of every stream that stands still: whose first open chunk was that at the last
+        call, too. A leader must have admitted so much by now."""
+        found = []
+        for number, stream in self._streams.items():
+            before, stream.seen = stream.seen, stream.open[0].sequence if stream.open else 0
+            if stream.seen and stream.seen == before:
+                found.append((number, stream.last - len(stream.unsent)))
+        return tuple(found)
 
     def applied(self, machine: int, sequence: int) -> Callable[[Reply], None] | None:
         """The chunk was applied here: whom to tell. None if it is not open (already settled)."""
@@ -172,6 +177,12 @@ class Intake:
         self.bytes -= limit - room
         return taken
 
+    def ungated(self, machine: int) -> None:
+        """The machine's gate has ended: what it kept goes on without it, to be answered in its place."""
+        for key in [key for key in self._held if key[1] == machine]:
+            for raw in self._held.pop(key):
+                self._let_in(raw)
+
     def _let_in(self, raw: bytes) -> None:
         self._queue.append(raw)
         self.bytes += len(raw)
@@ -187,11 +198,15 @@ class Intake:
 
     def _ask(self, key: StreamKey, raw: bytes) -> bool:
         body = raw[next(iter_chunks(raw)).body_start :]
-        return self._gates[key[1]].command(body, lambda: self._go(key))
+        return self._gates[key[1]].command(body, lambda: self._go(key, raw))
 
-    def _go(self, key: StreamKey) -> None:
-        """The gate lets the stream's first held chunk pass; those behind it are asked for in turn."""
-        held = self._held.pop(key)
+    def _go(self, key: StreamKey, raw: bytes) -> None:
+        """The gate lets `raw` pass, the stream's first held chunk (unless it has ended); those behind it are asked for
+        in turn."""
+        held = self._held.get(key)
+        if held is None or held[0] is not raw:
+            return
+        del self._held[key]
         self._let_in(held.popleft())
         while held:
             if not self._ask(key, held[0]):

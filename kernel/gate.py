@@ -6,7 +6,8 @@ before a command, a timer or the expiry of a session is proposed; it says "go", 
 once, in its own time. What follows in the same stream waits behind it; other machines and other replicas' streams do
 not.
 
-A gate lives as long as one leadership: the machine makes a new one for each, and nothing it remembers outlives it.
+A gate lives as long as one leadership: the machine makes a new one for each, and nothing it remembers outlives it. It
+ends before when the machine is unloaded or halts; what it kept then goes on without it, to be answered in its place.
 Like the machine it does no I/O; how it reaches clients is its front's business.
 """
 
@@ -28,7 +29,7 @@ class Gate(Protocol):
     def expiry(self, session: SessionId, go: Callable[[], None]) -> bool: ...
 
     def ended(self) -> None:
-        """The leadership is over; `go` of anything kept is no longer wanted."""
+        """The leadership is over, or the machine is gone; `go` of anything kept is no longer wanted."""
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ followers do as well, and every message, is :mod:`.node`'s.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from .applied import Applied
@@ -64,6 +64,7 @@ class Leading:
         self._command = command
         self._epoch = epoch_of(core.ballot)
         self._gates: dict[int, Gate] = {}
+        self._expiring: dict[Overdue, set[int]] = {}  # expiries, and the gates that keep each
         self.intake = Intake(host.marks, self._gates)
         self._set_gates()
         self._since = now  # when cell time was what the host has
@@ -152,10 +153,14 @@ class Leading:
         self._hurry()
 
     def _set_gates(self) -> None:
-        """Give every machine that wants one its gate; those of unloaded machines end."""
+        """Give every machine that wants one its gate; those of unloaded and halted machines end, and what they kept
+        goes on."""
         loaded = self._host.loaded()
         for number in [n for n in self._gates if n not in loaded]:
             self._gates.pop(number).ended()
+            self.intake.ungated(number)
+            for overdue in list(self._expiring):
+                self._passed(overdue, (number,))
         for number, machine in loaded.items():
             if number not in self._gates and isinstance(machine, Gated):
                 self._gates[number] = machine.gate(self._epoch)
@@ -172,18 +177,20 @@ class Leading:
 
     def _expire(self, overdue: Overdue) -> None:
         """Propose an expiry once every gate lets it pass."""
-        epoch = self._epoch
-        waiting = set(self._gates)
+        self._expiring[overdue] = set(self._gates)
+        session = SessionId(overdue.session)
+        gates = self._gates.items()
+        self._passed(overdue, [n for n, gate in gates if gate.expiry(session, partial(self._passed, overdue, (n,)))])
 
-        def go(number: int) -> None:
-            waiting.discard(number)
-            if not waiting:
-                self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
-
-        passed = [n for n, gate in self._gates.items() if gate.expiry(SessionId(overdue.session), partial(go, n))]
-        waiting.difference_update(passed)
+    def _passed(self, overdue: Overdue, gates: Iterable[int]) -> None:
+        """These gates let an expiry pass, or have ended."""
+        waiting = self._expiring.get(overdue)
+        if waiting is None:
+            return
+        waiting.difference_update(gates)
         if not waiting:
-            self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, epoch])
+            del self._expiring[overdue]
+            self._command(SESSIONS, "expire", [overdue.session, overdue.attachment, self._epoch])
 
     def note_timer(self) -> None:
         """When, by this leader's clock, the next timer is due."""

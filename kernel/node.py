@@ -84,7 +84,7 @@ class Node:
         self._early: list[bytes] = []
         self._out: list[Send] = []
         self._reports = Reports(now)
-        self._progress = now
+        self._streams_seen = now
         self._look_due = now
         self._barriers = Barriers()
         self._log_bytes = 0
@@ -227,7 +227,7 @@ class Node:
             look = min(look, leading.timer_due, leading.renewals.look_at())
             waits = leading.waits_until
         elif self._outbox.bytes:
-            look = min(look, self._progress + self.options.resend + 1)
+            look = min(look, self._streams_seen + self.options.resend + 1)
         if look < self._look_due:
             look = self._look_due
         return min(self.core.next_tick(), look, waits)
@@ -261,7 +261,7 @@ class Node:
         self._following = (leader, ballot)
         if leader is not None and leader != self.origin.member:
             self._outbox.rewind()
-            self._progress = now
+            self._streams_seen = now
         self._reports.give_up()
         if (before is None) != (leader is None):
             self._observer.serving(leader is not None)
@@ -365,8 +365,6 @@ class Node:
                     done = outbox.applied(answer.machine, answer.sequence)
                     if done is not None:
                         done(answer.reply)
-                if applied.answers:
-                    self._progress = now
                 if leading is not None:
                     leading.applied(applied, len(value.payload), now)
                 self._observer.applied(applied)
@@ -400,11 +398,11 @@ class Node:
         self._reports.give_up(now - PATIENCE)
         if self._leading is not None:
             self._leading.look(now)
-        elif self._outbox.bytes and now - self._progress > self.options.resend:
-            self._progress = now
-            leader = self.core.leader
-            if leader is not None and leader != self.origin.member:
-                self._send(leader, Heads(self.origin.incarnation, self._outbox.heads()))
+        elif self._outbox.bytes and now - self._streams_seen > self.options.resend:
+            self._streams_seen = now
+            leader, heads = self.core.leader, self._outbox.heads()
+            if heads and leader is not None and leader != self.origin.member:
+                self._send(leader, Heads(self.origin.incarnation, heads))
         if self.core.leader is not None:
             self._introduce()
 

@@ -44,6 +44,10 @@ class Diary(StateMachine):
         return len(self.lines)
 
     @command
+    def tear(self, commit: Commit) -> None:
+        raise ArithmeticError("a defect")
+
+    @command
     def remind(self, commit: Commit, line: str, after: int) -> None:
         commit.set_timer(line, commit.time + after)
 
@@ -207,6 +211,19 @@ def test_a_follower_cut_off_for_a_while_loses_nothing(cell: Cell) -> None:
     cell.world.network.mend()
     cell.until(lambda: all(replies), 3 * SECOND)
     assert cell.lines(follower) == ["0", "1", "2"]
+
+
+def test_a_lost_command_is_asked_for_while_others_are_answered(cell: Cell) -> None:
+    """The last of its stream, so that no later one shows the gap."""
+    diary, guarded, follower, leader = cell.number("diary"), cell.number("guarded"), cell.follower, cell.leader
+    cell.world.network.cut(follower.member, leader.member)
+    lost = cell.submit(follower, diary, "write", ["lost on its way"])
+    cell.run(1_000)
+    cell.world.network.mend()
+    for n in range(20):
+        cell.value(follower, guarded, "write", [str(n)])
+        cell.run(SECOND // 10)
+    assert lost
 
 
 def test_a_barrier_waits_for_what_was_committed_before(cell: Cell) -> None:
@@ -459,6 +476,44 @@ def test_an_expiry_waits_for_every_gate(cell: Cell, monkeypatch: pytest.MonkeyPa
     guard.kept.pop()()
     cell.leader.want_turn()
     cell.until(lambda: session not in cell.leader.node.host.sessions)
+
+
+def test_what_an_unloaded_machines_gate_kept_goes_on_without_it(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command is answered that the machine is missing, with what waits behind it; a session ends."""
+    monkeypatch.setattr(Guarded, "holds_expiries", True)
+    guarded, follower = cell.number("guarded"), cell.follower
+    session = open_session(cell, follower, 200)
+    replies = [cell.submit(follower, guarded, "write", [line]) for line in ("keep this", "then that")]
+    guard = Guarded.gates[-1]
+    cell.until(lambda: len(guard.kept) == 2)
+    cell.submit(cell.leader, PLUGINS, "unload", ["guarded"])
+    cell.until(lambda: all(replies), SECOND)
+    assert all(b"machine-missing" in reply for (reply,) in replies if isinstance(reply, bytes))
+    cell.until(lambda: session not in cell.leader.node.host.sessions, SECOND)
+
+
+def test_what_a_halted_machines_gate_kept_is_answered_and_its_stream_goes_on(cell: Cell) -> None:
+    """Also when the machine goes on, with a new gate, for which the old one does not speak."""
+    guarded, follower, leader = cell.number("guarded"), cell.follower, cell.leader
+    kept = cell.submit(follower, guarded, "write", ["keep this"])
+    old = Guarded.gates[-1]
+    cell.until(lambda: old.kept)
+    cell.submit(leader, guarded, "tear", [])
+    cell.until(lambda: kept, SECOND)
+    assert cell.lines(leader) == []
+    cell.value(leader, PLUGINS, "skip", ["guarded"])
+    then = cell.submit(follower, guarded, "write", ["keep that"])
+    new = Guarded.gates[-1]
+    cell.until(lambda: new.kept)
+    assert old.over
+    old.kept.pop()()
+    cell.leader.want_turn()
+    cell.run(SECOND // 10)
+    assert not then
+    new.kept.pop()()
+    cell.leader.want_turn()
+    cell.until(lambda: then, SECOND)
+    assert cell.lines(follower, "guarded") == ["keep that"]
 
 
 def test_a_snapshot_settles_commands_and_releases_reads() -> None:
