@@ -60,7 +60,8 @@ REPLY_ROOM: Final = 1 << 20
 LARGE: Final = 1024
 """Replies larger than this count against REPLY_ROOM."""
 PAUSE_ROOM: Final = 16 << 20
-"""Bytes of replies at one pause; a client that asks for more is dropped, as a pause cannot wait for it."""
+"""Bytes of replies made at pauses that have not been sent yet; a client that asks for more is dropped, as a pause
+cannot wait for it."""
 PART: Final = 64 << 10
 """A part of a frame of this size is not put together anew with every piece that comes behind it."""
 
@@ -97,9 +98,9 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "address", "barriers", "events", "front", "identities", "in_flight", "number", "old_client",
-        "out", "packed_identities", "pausing", "pieces", "pieces_size", "proved", "queue", "queued", "reads_only",
-        "rest", "room", "sasl", "sent_count", "session", "stage", "stalled", "timeout_ms", "told_count", "touch",
-        "wire",
+        "out", "packed_identities", "pause_room", "pausing", "pieces", "pieces_size", "proved", "queue", "queued",
+        "reads_only", "rest", "room", "sasl", "sent_count", "session", "stage", "stalled", "timeout_ms", "told_count",
+        "touch", "wire",
     )  # fmt: skip
 
     def __init__(self, front: ZooKeeperFront, wire: Wire, number: int, address: object) -> None:
@@ -133,6 +134,7 @@ class Connection:
         self.out: list[bytes] = []
         self.events: deque[tuple[int, bytes]] = deque()
         self.room = REPLY_ROOM
+        self.pause_room = PAUSE_ROOM
         self.pausing = False
         self.stalled = False
         """The client does not take its replies; nothing is answered until it does."""
@@ -478,7 +480,7 @@ class Connection:
     def at_pause(self) -> bytes:
         """The replies to the reads held back before the place in the log that has just been reached."""
         kept, self.out = self.out, []
-        self.room = PAUSE_ROOM
+        self.room = self.pause_room
         self.pausing = True
         while self.queue and self.room >= 0:
             block = self.queue.popleft()
@@ -491,7 +493,7 @@ class Connection:
         if self.room < 0:
             self.drop()
             return b""
-        self.room = REPLY_ROOM
+        self.pause_room, self.room = self.room, REPLY_ROOM
         return answers
 
     def answered(self, answers: Sequence[bytes], number: int) -> None:
@@ -587,6 +589,7 @@ class Connection:
         out = self.out
         self.sent_count += len(out)
         self.room = REPLY_ROOM
+        self.pause_room = PAUSE_ROOM
         piece = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self.wire.send(piece)

@@ -479,16 +479,34 @@ def test_events_for_a_slow_client_wait_in_its_socket_only(room: Room) -> None:
     assert [each.path for each in slow.heard()] == [b"/n%d" % number for number in range(50)]
 
 
-def test_too_much_at_a_pause_drops_the_client(room: Room) -> None:
-    """Reads between writes cannot be waited for: one that asks for more than fits is dropped, and the others go on."""
+@pytest.mark.parametrize("at_one", [True, False])
+def test_too_much_at_a_pause_drops_the_client(room: Room, at_one: bool) -> None:
+    """Reads between writes cannot be waited for: one that asks for more than fits is dropped, and the others go on.
+    So is one that asks for as much at many pauses of a batch, or it would fill the memory."""
     talk, other = room.talk(), room.talk()
     talk.call(Op.CREATE, create(b"/big", b"x" * 900_000))
     frames = [talk.say(Op.CREATE, create(b"/a"))]
-    frames += [talk.say(Op.GET_DATA, path_watch(b"/big")) for _ in range(30)]
+    for _ in range(30):
+        frames.append(talk.say(Op.GET_DATA, path_watch(b"/big")))
+        if not at_one:
+            frames.append(talk.say(Op.SET_DATA, put(b"/a", b"")))
     talk.send(*frames, talk.say(Op.CREATE, create(b"/b")))
     room.turn()
     assert talk.wire.closed
+    assert not talk.wire.sent
     assert other.call(Op.EXISTS, path_watch(b"/b")).err == 0
+
+
+def test_what_is_answered_at_pauses_is_bounded_anew_when_it_was_sent(room: Room) -> None:
+    """However much a client reads in the long run, it is served."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/big", b"x" * 900_000))
+    for _ in range(3):
+        for _ in range(10):
+            talk.send(talk.say(Op.SET_DATA, put(b"/", b"")), talk.say(Op.GET_DATA, path_watch(b"/big")))
+        talk.send(talk.say(Op.SET_DATA, put(b"/", b"")))
+        room.turn()
+        assert [each.err for each in talk.heard()] == [0] * 21
 
 
 def test_much_in_flight_stops_reading(room: Room) -> None:
