@@ -56,13 +56,14 @@ class Upkeep:
     @property
     def well(self) -> bool:
         """Whether every member of the cell has its memory, as far as one can see."""
-        members = self._world.configuration().ids()
+        members = self._world.watch.configuration.ids()
         return not any(member in members for member in (*self._sick, *self._healing))
 
     def may_harm(self, member: int) -> bool:
         """Whether the disk of `member` may lose its memory: the others must hold everything, outvote it, and have on
-        their disks that this configuration is in force; and no change of it may be under way."""
-        configuration = self._world.configuration()
+        their disks that this configuration is in force; and no change of it may be under way. The configuration is the
+        one that was chosen last, be it that only the dead know."""
+        configuration = self._world.watch.configuration
         voters = configuration.voters()
         others = [
             self._world.processes[voter] for voter in voters if voter != member and voter in self._world.processes
