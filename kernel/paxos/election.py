@@ -5,7 +5,8 @@ they would promise. Only with a quorum of yes does it raise its ballot (durably)
 a partial partition disturbs nobody, and only a member that is connected to a quorum can come to lead. A yes of a
 voter that is far ahead does not count yet: the candidate catches up first, so that the cell does not wait for it
 while it leads. The more prepares, whosever, led to nothing since a leader was heard of, the more time is given to
-the next, by who sent it and by who promised, so that slow disks delay an election but do not prevent it.
+the next, by who sent it and by who promised, so that slow disks delay an election but do not prevent it. A prepare that
+a voter leaves unanswered is said again meanwhile: a message that was lost must not cost all of that time.
 
 A voter helps no candidate while a grant of its own binds it (:mod:`.acceptor`), itself included, nor one that its
 configuration does not know, unless the candidate follows a newer configuration.
@@ -61,6 +62,7 @@ class Election:
         self._canvass: tuple[Ballot, set[MemberId]] | None = None
         self._preparation: Preparation | None = None
         self._own: int | None = None  # the record of our own promise, while it awaits the disk
+        self._given: int | None = None  # the same of our promise to somebody else
         self._vain = 0  # prepares in a row, our own and others', that led to nothing
 
     @property
@@ -95,6 +97,16 @@ class Election:
     def may_campaign(self) -> bool:
         """Whether this member votes, and is whole."""
         return self._acceptor.whole(self._learner.chosen) and self._roster.votes()
+
+    def tick(self, now: int) -> None:
+        """It is due: ask again for the promises that did not come, or campaign."""
+        preparation = self._preparation
+        if preparation is None or now >= preparation.until:
+            self.campaign(now)
+            return
+        for voter in preparation.silent():
+            self._effects.send(voter, self._question(preparation))
+        self._look_again(preparation, now)
 
     def campaign(self, now: int) -> None:
         """Our grant ran out, or the last try led to nothing: canvass, or ask around."""
@@ -143,12 +155,19 @@ class Election:
         self._acceptor.promise(ballot)
         self._round = ballot.round
         self._canvass = None
-        self._preparation = Preparation(ballot, Slot(self._learner.chosen + 1), roster.voters)
         self._wait(now, self._patience(self._options.lease // 2))
+        self._preparation = Preparation(ballot, Slot(self._learner.chosen + 1), roster.voters, waiver, self.due)
         self._vain += 1
         self._own = self._effects.record(Promised(ballot))
-        message = Prepare(ballot, self._preparation.first, roster.configuration.number, waiver)
+        message = self._question(self._preparation)
         self._effects.after.extend([Send(other, message) for other in roster.others if other in roster.voters])
+
+    def _question(self, preparation: Preparation) -> Prepare:
+        return Prepare(preparation.ballot, preparation.first, self._roster.configuration.number, preparation.waiver)
+
+    def _look_again(self, preparation: Preparation, now: int) -> None:
+        """Some answers may be missing after a while."""
+        self.due = min(preparation.until, now + self._options.lease // 2)
 
     def on_promise(self, sender: MemberId, message: Promise, now: int) -> None:
         """A voter's answer to our prepare."""
@@ -164,11 +183,14 @@ class Election:
 
     def persisted(self, upto: int, now: int) -> None:
         """Records up to `upto` are durable: our own promise may count."""
+        if self._given is not None and self._given <= upto:
+            self._given = None
         if self._own is None or self._own > upto:
             return
         self._own = None
         preparation = self._preparation
         if preparation is not None:
+            self._look_again(preparation, now)
             chosen = self._learner.chosen
             votes = tuple(self._acceptor.open_votes(Slot(chosen + 1)))
             promise = Promise(preparation.ballot, preparation.first, votes, chosen, self._learner.snapshot)
@@ -223,10 +245,12 @@ class Election:
         if message.ballot > acceptor.promised:
             self.note_round(message.ballot)
             self._abdicate()
-            self.rest(now, now + self._patience(self._options.lease))
+            self.rest(now, now + self._patience(self._options.lease // 2) + self._options.lease // 2)
             self._vain += 1
             acceptor.promise(message.ballot)
-            self._effects.record(Promised(message.ballot))
+            self._given = self._effects.record(Promised(message.ballot))
+        elif self._given is not None:
+            return  # it asks again, and the answer only waits for the disk
         votes = acceptor.open_votes(max(message.first, Slot(learner.chosen + 1)))
         parts = vote_parts(votes, self._options.promise_limit)
         for i, part in enumerate(parts):

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
-from .ballot import Ballot, MemberId, Slot
+from .ballot import NO_BALLOT, Ballot, MemberId, Slot
 from .messages import NOOP, Promise, Value, Vote
+from .options import NEVER
 from .quorum import Phase, is_quorum
 
 _Item = TypeVar("_Item")
@@ -40,11 +41,20 @@ class _Answer:
 
 
 class Preparation:
-    """Phase 1 of one ballot: the promises so far."""
+    """Phase 1 of one ballot, until a time: the promises so far. `waiver`: the leader's whose lease does not bind."""
 
-    def __init__(self, ballot: Ballot, first: Slot, voters: frozenset[MemberId]) -> None:
+    def __init__(
+        self,
+        ballot: Ballot,
+        first: Slot,
+        voters: frozenset[MemberId],
+        waiver: Ballot = NO_BALLOT,
+        until: int = NEVER,
+    ) -> None:
         self.ballot = ballot
         self.first = first
+        self.waiver = waiver
+        self.until = until
         self._voters = voters
         self._answers: dict[MemberId, _Answer] = {}
         self._whole: dict[MemberId, Slot] = {}
@@ -71,6 +81,10 @@ class Preparation:
                     best = self._best.get(vote.slot)
                     if best is None or vote.ballot > best.ballot:
                         self._best[vote.slot] = vote
+
+    def silent(self) -> list[MemberId]:
+        """The voters that have answered nothing, in order."""
+        return sorted(self._voters - self._answers.keys())
 
     def complete(self) -> bool:
         """Whether a quorum promised."""

@@ -162,7 +162,7 @@ class Replica:
         if self._leadership is not None:
             self._leadership.tick(now)
         elif now >= self._election.due:
-            self._election.campaign(now)
+            self._election.tick(now)
         self._following.tick(now)
         self._catchup.tick(now)
         if self._asked.questions:
