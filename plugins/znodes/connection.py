@@ -56,7 +56,7 @@ IN_FLIGHT_MAX: Final = 4096
 QUEUE_MAX: Final = 1 << 20
 """Bytes of held-back reads of one connection before it is read no further."""
 REPLY_ROOM: Final = 1 << 20
-"""Bytes of large replies made before the connection looks whether the client takes them."""
+"""Bytes of large replies made before the connection looks whether the client takes them, and gives others a turn."""
 LARGE: Final = 1024
 """Replies larger than this count against REPLY_ROOM."""
 PAUSE_ROOM: Final = 16 << 20
@@ -137,7 +137,7 @@ class Connection:
         self.pause_room = PAUSE_ROOM
         self.pausing = False
         self.stalled = False
-        """The client does not take its replies; nothing is answered until it does."""
+        """Nothing is answered until the client has taken its replies, and others have had their turn."""
         self.sent_count = 0
         self.told_count = 0
         """Notifications among what was sent."""
@@ -576,13 +576,18 @@ class Connection:
                 self.queued += len(block) - at
 
     def _stall(self) -> bool:
-        """Send the replies made so far; whether the client must first take them."""
-        if self.pausing:
-            return True
-        self.flush()
-        if self.wire.pending or self.wire.closed:
+        """Send the replies made so far. The next must wait until the client has taken these, or others have had their
+        turn."""
+        if not self.pausing:
+            self.flush()
             self.stalled = True
-        return self.stalled
+            if not self.wire.pending and not self.wire.closed:
+                self.front.reactor.callLater(0, self._others_had_their_turn)
+        return True
+
+    def _others_had_their_turn(self) -> None:
+        if not self.wire.pending and not self.wire.closed:
+            self.drained()
 
     def flush(self) -> None:
         """Send the replies made so far."""

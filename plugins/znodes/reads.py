@@ -11,18 +11,24 @@ from typing import Final, Protocol
 
 from . import acl, codec, multi
 from .codec import INT, MULTI_END, MULTI_HEADER
+from .paths import ROOT
 from .protocol import Err, Event, Fault, Malformed, Op, Right, WatchMode
-from .tree import Node, Tree, stat
+from .tree import WALKED_MAX, Node, Tree, stat
 from .watches import Kind, Watcher, Watches, kinds, missed, notification
 
 _BLANK: Final = bytes(range(0x21))
 """What the original takes for blank around a prefix."""
 REPLY_MAX: Final = 16 << 20
 """Bytes of a multiRead's reply; asked for one node again and again, it would be any number."""
+LOOKED: Final = 8
+"""What a look at a node costs, in bytes of replies, where the reply does not grow with it."""
 
 
 class Client(Watcher, Protocol):
-    """Who asks."""
+    """Who asks. `room`: so many bytes more before others get a turn; large replies are counted for it, and what costs
+    more than its reply shows."""
+
+    room: int
 
     def emit(self, frame: bytes) -> None:
         """Send a frame right before the reply that is being made."""
@@ -177,13 +183,18 @@ def _get_ephemerals(place: Place, client: Client, frame: bytes) -> bytes:
     if prefix.strip(_BLANK) in (b"", b"/"):
         prefix = b""
     owned = place.tree.ephemerals.get(client.session, ())
+    client.room -= LOOKED * len(owned)
     return codec.vector([path for path in owned if path.startswith(prefix)])
 
 
 def _get_all_children_number(place: Place, client: Client, frame: bytes) -> bytes:
     path = codec.path_only(frame)
-    place.tree.readable(path, client.identities)
-    return INT.pack(place.tree.descendants(path))
+    tree = place.tree
+    tree.readable(path, client.identities)
+    found = tree.descendants(path)
+    if path not in (ROOT, b""):
+        client.room -= LOOKED * (found if found < WALKED_MAX else len(tree.nodes))
+    return INT.pack(found)
 
 
 def _who_am_i(place: Place, client: Client, frame: bytes) -> bytes:

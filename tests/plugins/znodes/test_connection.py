@@ -14,8 +14,10 @@ import znodes_wire as wire
 from quorate.kernel.machine import SessionId
 from quorate.plugins.znodes import connection as limits
 from quorate.plugins.znodes import jute, sasl
+from quorate.plugins.znodes.acl import OPEN
 from quorate.plugins.znodes.proofs import PROVED_MAX
 from quorate.plugins.znodes.protocol import Err, Op, Xid
+from quorate.plugins.znodes.reads import LOOKED
 from znodes_talk import Event, Room, Talk
 from znodes_wire import create, frame, path_watch, put, several
 
@@ -438,6 +440,39 @@ def test_slow_client_is_waited_for(room: Room) -> None:
     room.turn()
     assert [each.xid for each in talk.heard()] == list(range(2, 33))
     assert talk.wire.reading
+
+
+def test_who_asks_for_much_lets_others_ask_between(room: Room) -> None:
+    """However quickly a client takes its replies, so many bytes of them are made in one turn, and the next in the next;
+    what it has asked behind them keeps its place."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/big", b"x" * 500_000))
+    talk.send(*(talk.say(Op.GET_DATA, path_watch(b"/big")) for _ in range(9)), talk.say(Op.CREATE, create(b"/after")))
+    turns = [[each.xid for each in talk.heard()]]
+    while room.clock.calls and room.clock.calls[0].getTime() <= room.clock.seconds():
+        room.clock.calls.pop(0).func()
+        turns.append([each.xid for each in talk.heard()])
+    assert [each for each in turns if each] == [[2, 3, 4], [5, 6, 7], [8, 9, 10], [11]]
+    assert talk.wire.reading
+
+
+@pytest.mark.parametrize("op", [Op.GET_ALL_CHILDREN_NUMBER, Op.GET_EPHEMERALS])
+def test_who_has_much_counted_lets_others_ask_between(room: Room, monkeypatch: pytest.MonkeyPatch, op: int) -> None:
+    """A small reply may have cost a look at many nodes: that counts like bytes."""
+    monkeypatch.setattr(limits, "REPLY_ROOM", 1000)
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/top"))
+    nodes = limits.REPLY_ROOM // LOOKED + 1
+    tree = room.fronts[0].tree
+    owner = talk.session if op == Op.GET_EPHEMERALS else 0
+    for number in range(nodes):
+        tree.create(b"/top/%d" % number, b"", OPEN, owner, False, (), 1, 0)
+    asked = wire.path_only(b"/top" if op == Op.GET_ALL_CHILDREN_NUMBER else b"/none")
+    talk.send(*(talk.say(op, asked) for _ in range(3)))
+    assert len(talk.heard()) == 1
+    room.turn()
+    assert [each.err for each in talk.heard()] == [0, 0]
+    assert talk.call(Op.GET_ALL_CHILDREN_NUMBER, wire.path_only(b"/")).err == 0
 
 
 @pytest.mark.parametrize("length", [-1, 0, 4, 0xFFFFF + 1])
