@@ -145,7 +145,10 @@ class Calls:
             if _any(effects):
                 encoded = self._encoded(loaded)
         except Refusal as refusal:
-            reply = replies.refused(refusal.code, refusal.reason)
+            try:
+                reply = replies.refused(refusal.code, refusal.reason)
+            except Exception as error:  # its words are no text
+                return self._halt(loaded, commit.index, f"the command {command}", error)
             if _any(effects):
                 self._effects = SystemEffects()
         except BaseException as error:

@@ -323,13 +323,7 @@ class MachineHost:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return replies.MALFORMED
         try:
-            operation = loaded.queries.get(question.name)
-            if operation is None:
-                raise dispatch.unknown(loaded.name, "query", question.name, loaded.queries)
-            arguments = operation.arguments(bytes(question.args))
-            reply = replies.OK_HEAD + plain.encode(operation.invoke(loaded.machine, *arguments))
-        except Refusal as refusal:
-            return replies.refused(refusal.code, refusal.reason)
+            reply = _answer(loaded, question)
         except MemoryError as error:
             raise StopReplica(f"MemoryError in {machine}, the query {question.name}") from error
         except Exception as error:
@@ -530,16 +524,29 @@ class MachineHost:
         self.imaged(self.slot, lambda: chunks)
 
 
+def _answer(loaded: Loaded, question: _Question) -> bytes:
+    """A query's result, or refusal."""
+    try:
+        operation = loaded.queries.get(question.name)
+        if operation is None:
+            raise dispatch.unknown(loaded.name, "query", question.name, loaded.queries)
+        arguments = operation.arguments(bytes(question.args))
+        return replies.OK_HEAD + plain.encode(operation.invoke(loaded.machine, *arguments))
+    except Refusal as refusal:
+        return replies.refused(refusal.code, refusal.reason)
+
+
 def _own_digest(loaded: Loaded) -> int | None:
-    """The machine's own digest. If it fails, which it does everywhere, the chain must do."""
+    """The machine's own digest. If it fails or is no number of 64 bits, which it does everywhere, the chain must do."""
     if loaded.halt is not None:
         return None
     try:
-        return loaded.machine.digest()
+        digest = loaded.machine.digest()
     except MemoryError as error:
         raise StopReplica(f"MemoryError in {loaded.name}, its digest") from error
     except Exception:
         return None
+    return digest if type(digest) is int and -(1 << 63) <= digest < 1 << 64 else None
 
 
 def _loaded_names(name: str, names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ Times are microseconds of the caller's clock.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 REPORT: Final = 100_000
@@ -68,10 +68,10 @@ class Renewals:
         watched = self._watched.get(session)
         if watched is None:
             self._watched[session] = _Watched(self._attended, timeout_us, attachment)
-            heappush(self._looks, (self._attended + timeout_us, session))
+            self._look_at(self._attended + timeout_us, session)
             return
         if watched.doomed:
-            heappush(self._looks, (self._attended + timeout_us, session))
+            self._look_at(self._attended + timeout_us, session)
         watched.heard, watched.timeout, watched.attachment = self._attended, timeout_us, attachment
         watched.condemned = watched.doomed = False
 
@@ -90,6 +90,13 @@ class Renewals:
                 watched.heard = self._attended
                 watched.condemned = False
         return tuple(lost)
+
+    def _look_at(self, due: int, session: int) -> None:
+        looks = self._looks
+        heappush(looks, (due, session))
+        if len(looks) > 2 * len(self._watched) + 64:  # most are of sessions that ended
+            self._looks = [look for look in looks if look[1] in self._watched]
+            heapify(self._looks)
 
     def overdue(self) -> list[Overdue]:
         """The sessions to expire now, each named once: it is doomed from here on, unless it is attached again."""

@@ -28,8 +28,9 @@ OK_NONE: Final = OK_HEAD + plain.encode(None)
 
 
 def refused(code: str, reason: str) -> bytes:
-    """An expected no."""
-    return _HEAD[Status.REFUSED] + plain.encode([code[:REASON_CHARS_MAX], reason[:REASON_CHARS_MAX]])
+    """An expected no. What is no Unicode in its words is written as escapes."""
+    words = [text[:REASON_CHARS_MAX].encode(errors="backslashreplace").decode() for text in (code, reason)]
+    return _HEAD[Status.REFUSED] + plain.encode(words)
 
 
 def ticketed(ticket: int) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from host_driver import FOUNDERS, MACHINES, OTHER, OWN, Driver, MendedScrap, Scrap, Tape
-from quorate.kernel.machine import Commit, SessionId, StateMachine, command
+from quorate.kernel.machine import Commit, Refusal, SessionId, StateMachine, command, query
 from quorate.kernel.paxos.ballot import Slot
 from quorate.kernel.stop import StopReplica
 from quorate.kernel.system import PLUGINS, SESSIONS, TIMERS
@@ -317,6 +317,51 @@ def test_what_is_not_plain_is_a_defect(driver: Driver, name: str) -> None:
     session = driver.open()
     assert driver.call("scrap", name, session=session, number=1)[0] == 3
     assert driver.events(session) == []
+
+
+class Odd(StateMachine):
+    """Speaks in words and numbers that nobody can be told."""
+
+    name = "odd"
+
+    @command
+    def refuse(self, commit: Commit) -> None:
+        raise Refusal("odd", KeyError("no text"))  # type: ignore[arg-type]
+
+    @command
+    def mumble(self, commit: Commit) -> None:
+        raise Refusal("odd", "\ud800")
+
+    @query
+    def murmur(self) -> None:
+        raise ValueError("\ud800")
+
+    @query
+    def deny(self) -> None:
+        raise Refusal("odd", KeyError("no text"))  # type: ignore[arg-type]
+
+    def digest(self) -> int:
+        return 1 << 64
+
+
+def test_a_refusal_that_is_no_text_is_a_defect() -> None:
+    """Of that machine; a query of it fails alone."""
+    driver = Driver({"odd": Odd})
+    assert driver.call("odd", "mumble") == [1, ["odd", "\\ud800"]]
+    assert plain.decode(driver.host.query("odd", plain.encode(["deny", []])))[1][0] == "query-failed"  # type: ignore
+    failed = plain.decode(driver.host.query("odd", plain.encode(["murmur", []])))
+    assert failed == [1, ["query-failed", "ValueError: \\ud800"]]
+    assert driver.call("odd", "refuse")[0] == 3
+    assert halted(driver, "odd") == f"TypeError in the command refuse, index {driver.host.index}"
+
+
+def test_a_digest_that_is_none_is_left_out() -> None:
+    """The replicas compare what the machine answers instead."""
+    driver = Driver({"odd": Odd})
+    before = driver.host.digest()
+    driver.call("odd", "mumble")
+    assert driver.host.digest() != before
+    assert driver.restored().digest() == driver.host.digest()
 
 
 def test_a_raw_machine_halts_like_any_other(driver: Driver) -> None:

@@ -43,6 +43,17 @@ class Order:
     count: int = 1
 
 
+PRICES = {"tea": 2}
+
+
+@dataclass
+class Priced:
+    what: str
+
+    def __post_init__(self) -> None:
+        self.price = PRICES[self.what]
+
+
 class Sample(StateMachine):
     name = "sample"
 
@@ -141,6 +152,21 @@ def test_a_mismatch_is_refused_in_words_of_our_own(name: str, args: Any, shape: 
         given_(name, args)
     assert refusal.value.code == "bad-arguments"
     assert refusal.value.reason == f"{TABLE.commands[name].signature} does not take {shape}"
+
+
+def test_what_a_type_of_the_machine_does_not_take_is_refused() -> None:
+    """Whatever it raises when it is made: no call has begun, and a client must not be able to halt anything by it."""
+
+    class Shop(StateMachine):
+        name = "shop"
+
+        @command
+        def buy(self, commit: Commit, item: Priced) -> None: ...
+
+    buy = operations(Shop).commands["buy"]
+    assert buy.arguments(plain.encode([{"what": "tea"}]))[0].price == 2
+    with pytest.raises(Refusal, match="bad-arguments"):
+        buy.arguments(plain.encode([{"what": "gold"}]))
 
 
 def test_signatures_are_as_written() -> None:

@@ -109,6 +109,17 @@ def test_a_session_that_ended_is_forgotten() -> None:
     assert pass_time(renewals, 0, 5 * SECOND)[1] == []
 
 
+def test_sessions_that_come_and_go_leave_nothing() -> None:
+    """However long their time-outs are; and those that stay are judged all the same."""
+    renewals = Renewals(0)
+    renewals.watch(0, SECOND, 1)
+    for session in range(1, 10_000):
+        renewals.watch(session, 24 * 3600 * SECOND, 1)
+        renewals.forget(session)
+    assert len(renewals._looks) <= 2 + 64 + 1
+    assert [verdict for _, verdict in pass_time(renewals, 0, 2 * SECOND)[1]] == [Overdue(0, 1)]
+
+
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3), st.sampled_from(["look", "hear", "attach"]))))
 @settings(max_examples=300, deadline=None)
 def test_never_before_the_time_out_however_it_is_called(steps: list[tuple[int, int, str]]) -> None:
