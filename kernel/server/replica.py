@@ -51,7 +51,7 @@ from .handle import FrontStream
 from .journal_thread import JournalThread
 from .peers import Peers
 from .sessions import Sessions
-from .snapshotting import Snapshotting
+from .snapshotting import Snapshotting, begun
 from .turn import Turns
 from .witness import Witness
 
@@ -509,7 +509,9 @@ class LiveReplica:
                 found = error
             self.reactor.callFromThread(self._prepared, fetched, found)
 
-        Thread(target=prepare, name="quorate-restore", daemon=True).start()
+        if begun(Thread(target=prepare, name="quorate-restore", daemon=True)) is None:
+            self._log.error("the snapshot at slot {slot} waits: no thread can be started", slot=fetched.slot)
+            self.snapshot_useless()
 
     def _prepared(self, fetched: SnapshotFile, found: MachineHost | Exception) -> None:
         if not self._running:
@@ -519,6 +521,7 @@ class LiveReplica:
             self.node.install(fetched.slot, fetched.size, fetched.configuration, found, self.clocks.monotonic())
             if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
                 self.host.imaged(fetched.slot, lambda: self._recovered.snapshots.chunks(fetched.slot))
+                self.journal.forget(self.snapshotting.retire())
         elif isinstance(found, (StopReplica, MemoryError)):
             self._give_up(f"{type(found).__name__}: {found}")
         else:

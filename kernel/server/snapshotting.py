@@ -24,7 +24,7 @@ from ..host import MachineHost
 from ..paxos.ballot import Slot
 from ..paxos.messages import FetchSnapshot, SnapshotChunk
 from ..paxos.quorum import Configuration
-from ..storage.errors import StorageError
+from ..storage.errors import SnapshotFailed, StorageError
 from ..storage.snapshots import SnapshotFile, SnapshotReceiver, Snapshots
 from .child import Child
 
@@ -118,10 +118,16 @@ class Snapshotting:
             self._not_before = self._clock() + int(PAUSE_SECONDS * 1_000_000)
             self._log.error("no snapshot at slot {slot}: {error}", slot=slot, error=error)
             return
+        self._wanting.snapshot_taken(taken, self.retire())
+
+    def retire(self) -> Slot:
+        """Another snapshot is in use, taken or fetched: delete those older than the two newest. Returns the slot up to
+        which the journal may be forgotten."""
         # What a peer still reads of an older one it is told to be gone. Deleting waits for the disk.
         floor = self._snapshots.retire()
-        Thread(target=self._delete, args=(floor,), name="quorate-delete", daemon=True).start()
-        self._wanting.snapshot_taken(taken, floor)
+        if begun(Thread(target=self._delete, args=(floor,), name="quorate-delete", daemon=True)) is None:
+            self._log.error("old snapshots stay for now: no thread can be started")
+        return floor
 
     def _delete(self, below: Slot) -> None:
         try:
@@ -160,11 +166,24 @@ class Snapshotting:
         if fetch is not self._fetch:
             return
         self._fetch = None
-        if isinstance(found, StorageError):
-            self._log.error("{error}", error=found)
+        try:
+            if isinstance(found, StorageError):
+                raise found
+            adopted = self._snapshots.adopt(found.slot)
+        except (StorageError, OSError) as error:
+            self._log.error("{error}", error=error)
             self._wanting.snapshot_useless()
-        else:
-            self._wanting.snapshot_fetched(self._snapshots.adopt(found.slot))
+            return
+        self._wanting.snapshot_fetched(adopted)
+
+
+def begun(thread: Thread) -> Thread | None:
+    """The thread, which runs now; None: the system has no room for it."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def _write(snapshots: Snapshots, slot: Slot, configuration: Configuration, host: MachineHost) -> None:
@@ -204,8 +223,13 @@ class _Fetch:
 
     def _go_on(self) -> None:
         if self._thread is None and not self._over:
-            self._thread = Thread(target=self._work, name="quorate-fetch", daemon=True)
-            self._thread.start()
+            self._thread = begun(Thread(target=self._work, name="quorate-fetch", daemon=True))
+            if self._thread is None:
+                self._over = True
+                if self._receiver is not None:
+                    self._receiver.abandon()
+                failed = SnapshotFailed(f"the snapshot at slot {self._slot} is not written: no thread can be started")
+                self._reactor.callLater(0, self._done, self, failed)
 
     def _work(self) -> None:
         result: SnapshotFile | StorageError | None = None

@@ -162,7 +162,9 @@ class CellTests(TestCase):
         assert [cell.replica(m).origin.incarnation for m in cell.running] == [2, 2, 2]
 
     async def test_a_lagging_replica_catches_up_by_snapshot(self) -> None:
-        """A replica that missed more than the others keep of the log fetches a snapshot and goes on from there."""
+        """A replica that missed more than the others keep of the log fetches a snapshot and goes on from there; older
+        than two it keeps none."""
+
         cell = await self.started(snapshot_log=200_000, retained_log=1)
         await cell.stop(next(m for m in cell.running if m != cell.leader()))
         missing = next(m for m in cell.configs if m not in cell.running)
@@ -173,7 +175,10 @@ class CellTests(TestCase):
         for number in range(12):
             await cell.fill(min(cell.running), f"l{number}", 10_000)
         cell.start(missing)
+        snapshotting, retired = cell.replica(missing).snapshotting, []
+        self.patch(snapshotting, "retire", lambda: (retired.append(snapshotting.taking), 0)[1])
         await cell.until(lambda: len(cell.machine(missing).log) == 24)
+        assert retired, "the snapshots before the one that was fetched stay"
         other = next(m for m in cell.running if m != missing)
         same = lambda: cell.replica(missing).host.digest() == cell.replica(other).host.digest()  # noqa: E731
         await cell.until(same)
