@@ -519,7 +519,7 @@ def _decode_event(body: bytes) -> Event:
 
 # --- the other frames -------------------------------------------------------------------------------------------------
 
-# They come when connections do: after a fail-over everybody's at once, and most alike.
+# They come when connections do, or a leader: after a fail-over everybody's at once, and most alike.
 _REMEMBERED: Final = 256
 _REMEMBERED_BYTES_MAX: Final = 512
 _encode_again: Final = lru_cache(_REMEMBERED, typed=True)(encode_by_form)
@@ -532,7 +532,7 @@ def _decode_cold(body: bytes) -> Frame:
 
 _ENCODERS: Final[dict[type[Frame], Callable[[Any], bytes]]] = {
     **dict.fromkeys(NUMBERS, encode_by_form),
-    **dict.fromkeys((Hello, Open, Attach, Welcome, Opened, Failed), _encode_again),
+    **dict.fromkeys((Hello, Open, Attach, Welcome, Opened, Failed, Moved), _encode_again),
     Request: _encode_request,
     Query: _encode_query,
     KeepAlive: _encode_keepalive,

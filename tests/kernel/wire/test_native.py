@@ -178,3 +178,9 @@ def test_misfits_are_refused(frame: Frame) -> None:
     for write in (encode, encode_by_form):
         with pytest.raises(Malformed):
             write(frame)
+
+
+def test_what_every_client_is_told_is_written_once() -> None:
+    """A new leader would be busy for a second with telling thousands of clients who it is."""
+    frames = [native.Moved(2, (native.Member(2, "tcp:10.0.0.2:7420"),)) for _ in range(2)]
+    assert native.encode(frames[0]) is native.encode(frames[1])
