@@ -229,8 +229,8 @@ class Client(LeanConnection):
     """One client's connection."""
 
     __slots__ = (
-        "_buffer", "_events", "_frames", "_in_flight", "_opening", "_patience", "_paused", "_port", "_refusing",
-        "_replies", "address", "greeted", "identities", "session", "timeout_ms",
+        "_asking", "_buffer", "_events", "_frames", "_in_flight", "_opening", "_patience", "_paused", "_port",
+        "_refusing", "_replies", "_ripe", "address", "greeted", "identities", "session", "timeout_ms",
     )  # fmt: skip
 
     def __init__(self, port: ClientPort, sock: socket.socket, address: object) -> None:
@@ -244,12 +244,14 @@ class Client(LeanConnection):
         self._port = port
         self._buffer = bytearray()
         self._frames: deque[native.Frame] = deque()
+        self._ripe: deque[Query] = deque()  # questions that may be answered, but were not in this turn
         self._events: list[bytes] = []
         self._replies: list[bytes] = []
         self._in_flight = 0
         self._refusing = False
         self._paused = False
         self._opening = False
+        self._asking = False  # whether the machine of a request is loaded: others wait, for the sake of their order
         self._patience: IDelayedCall = port.replica.reactor.callLater(GREETING_PATIENCE, self._idle)
 
     # ---------------------------------------------------------------- in
@@ -270,12 +272,15 @@ class Client(LeanConnection):
 
     def _work(self) -> None:
         """Take up what came, as far as there is room for it."""
-        frames = self._frames
+        frames, ripe = self._frames, self._ripe
+        while ripe and not self.closed:
+            if not self._port.has_share(self):
+                self._hold()
+                return
+            self._answer(ripe.popleft(), True)
         while frames and not self.closed:
-            if self._opening or not self._has_room(frames[0]):
-                if not self._paused:
-                    self._paused = True
-                    self.pause()
+            if self._opening or self._asking or not self._has_room(frames[0]):
+                self._hold()
                 return
             frame = frames.popleft()
             if not self.greeted and not isinstance(frame, Hello):
@@ -288,9 +293,15 @@ class Client(LeanConnection):
             self._paused = False
             self.resume()
 
+    def _hold(self) -> None:
+        """Read no further until what came is taken up."""
+        if not self._paused:
+            self._paused = True
+            self.pause()
+
     def _has_room(self, frame: native.Frame) -> bool:
         """Whether `frame` can be taken up now; if not, :meth:`take_up` will be called when it can."""
-        if not isinstance(frame, Request):
+        if not isinstance(frame, Request | Admin | Close):
             return self._port.has_share(self)
         replica = self._port.replica
         if self._in_flight >= replica.config.limits.requests_in_flight_max:
@@ -374,25 +385,33 @@ class Client(LeanConnection):
             raise Malformed("a request without a session")
         replica = self._port.replica
         if self._refusing or not replica.serves:
-            self._refusing = True
-            self._fail_request(number, RETRY_MS, "not-serving", "no leader is known here")
+            self._refuse(number)
             return
         try:
             self._submit(frame)
-        except MachineMissing as missing:
-            words = str(missing)
-            replica.barrier(lambda ready: self._request_again(frame, words, ready))
+        except MachineMissing:
+            self._asking = True
+            replica.barrier(lambda ready: self._request_again(frame, ready))
 
-    def _request_again(self, frame: Request, words: str, ready: bool) -> None:
+    def _request_again(self, frame: Request, ready: bool) -> None:
         """The machine was not known here; it may have been loaded by a command that is not applied here yet."""
+        self._asking = False
         if self.closed:
             return
-        try:
-            if not ready:
-                raise MachineMissing(words)
-            self._submit(frame)
-        except MachineMissing as missing:
-            self._fail_request(frame.number, 0, "machine-missing", str(missing))
+        if ready:
+            try:
+                self._submit(frame)
+            except MachineMissing as missing:
+                self._fail_request(frame.number, 0, "machine-missing", str(missing))
+        else:
+            self._refuse(frame.number)
+        if self._paused:
+            self.go_on()
+
+    def _refuse(self, number: int) -> None:
+        """Take no request over this connection any more, or one would overtake this one."""
+        self._refusing = True
+        self._fail_request(number, RETRY_MS, "not-serving", "no leader is known here")
 
     def _submit(self, frame: Request) -> None:
         """Have it applied, or refuse it. Raises MachineMissing."""
@@ -442,7 +461,15 @@ class Client(LeanConnection):
         elif not replica.serves:
             self._fail_query(frame.id)
         else:
-            replica.barrier(lambda ready: self._answer(frame, ready), frame.consistency is Consistency.READ_INDEX)
+            replica.barrier(lambda ready: self._ripen(frame, ready), frame.consistency is Consistency.READ_INDEX)
+
+    def _ripen(self, frame: Query, ready: bool) -> None:
+        """Everything that was committed before the question is applied here, or nobody could say so. Many questions
+        may come to that in one moment."""
+        if ready and not self.closed and (self._ripe or not self._port.has_share(self)):
+            self._ripe.append(frame)
+        else:
+            self._answer(frame, ready)
 
     def _answer(self, frame: Query, ready: bool) -> None:
         if self.closed:
@@ -497,6 +524,8 @@ class Client(LeanConnection):
             return
         if isinstance(reply, bytes):
             self.tell(QueryReply(number, self._port.replica.host.index, reply))
+            if self._paused:
+                self.go_on()
         else:  # applied as part of a snapshot, which does not have the reply: it will not come
             self.close()
 
@@ -547,7 +576,7 @@ class Client(LeanConnection):
         """There is no session, and the client has said nothing for as long as it may."""
         if not self.greeted:
             self.close()
-        elif self._opening or self._in_flight or self._frames:  # it is the client that waits
+        elif self._opening or self._in_flight or self._frames or self._ripe:  # it is the client that waits
             self._patience = self._port.replica.reactor.callLater(IDLE_SECONDS, self._idle)
         else:
             self._hang_up("idle", f"no session, and no question for {IDLE_SECONDS:g} s")

@@ -11,6 +11,7 @@ import pytest
 from quorate.kernel.server import client_port
 from quorate.kernel.server.endpoints import calling
 from quorate.kernel.server.lean import LeanConnection
+from quorate.kernel.system import PLUGINS
 from quorate.kernel.wire import native, plain
 from quorate.kernel.wire.native import (
     About,
@@ -344,6 +345,69 @@ class ClientPortTests(TestCase):
         await cell.until(lambda: len(client.of(StatusReply)) == 400, 30)
         assert [reply.id for reply in client.of(StatusReply)] == list(range(400))
         assert len(shares) > 100
+
+    async def test_answers_that_become_possible_together_are_given_in_shares(self) -> None:
+        """However many questions waited for the same index, others have their turns between the answers."""
+        cell = await self.started()
+        client, waiting, asked = self.client(cell), [], []
+        replica = cell.replica(1)
+        query = replica.host.query
+        self.patch(replica, "barrier", lambda ready, by_round: waiting.append(ready))
+        self.patch(replica.host, "query", lambda *question: (asked.append(question), query(*question))[1])
+        client.say(HELLO, *(Query(n, Consistency.LEASE, 0, "ledger", plain.encode(["sum", ["a"]])) for n in range(50)))
+        await cell.until(lambda: len(waiting) == 50)
+        self.patch(client_port, "SHARE_SECONDS", 1e-9)
+        for ready in waiting:
+            ready(True)
+        assert len(asked) == 1
+        await cell.until(lambda: len(client.of(QueryReply)) == 50)
+        assert [reply.id for reply in client.of(QueryReply)] == list(range(50))
+
+    async def test_a_request_does_not_overtake_one_whose_machine_is_looked_for(self) -> None:
+        """Commands are applied in the order in which they were given, also behind one for a machine that this replica
+        does not know yet."""
+        cell = await self.started()
+        client, _ = await self.opened(cell)
+        replica, waiting = cell.replica(1), []
+        patched = self.patch(replica, "barrier", waiting.append)
+        client.say(request(1, "add", "a", machine="second"), request(2, "add", "a"), request(3, "add", "a"))
+        await cell.until(lambda: waiting)
+        patched.restore()
+        loaded: list[Any] = []
+        replica.command(PLUGINS, "load", ["second", "conftest:Ledger"], loaded.append)
+        await cell.until(lambda: loaded)
+        assert not client.of(Reply)
+        waiting.pop()(True)
+        await cell.until(lambda: len(client.of(Reply)) == 3)
+        assert [reply.number for reply in client.of(Reply)] == [1, 2, 3]
+
+    async def test_without_a_leader_no_machine_counts_as_missing(self) -> None:
+        """Nobody could say whether it is loaded: the client is to ask elsewhere, and nothing overtakes its request."""
+        cell = await self.started()
+        client, _ = await self.opened(cell)
+        self.patch(cell.replica(1), "barrier", lambda ready: ready(False))
+        client.say(request(1, "add", "a", machine="second"), request(2, "add", "a"))
+        await cell.until(lambda: len(client.of(Failed)) == 2)
+        told = [(failed.number, failed.code) for failed in client.of(Failed)]
+        assert told == [(1, "not-serving"), (2, "not-serving")]
+
+    async def test_an_order_makes_room_for_the_request_behind_it(self) -> None:
+        """Orders count among what a client may have under way, and the end of one lets it go on."""
+        cell = await self.started(requests_in_flight_max=1)
+        client, _ = await self.opened(cell)
+        client.say(Admin(1, plain.encode(["load", ["second", "conftest:Ledger"]])), request(1, "add", "a"))
+        await cell.until(lambda: client.of(Reply))
+
+    async def test_orders_wait_for_room_too(self) -> None:
+        """A client that orders, or closes, without end does not fill the memory of a replica that has no room."""
+        cell = await self.started()
+        client, _ = await self.opened(cell)
+        replica, submitted = cell.replica(1), []
+        self.patch(replica.node, "room", lambda: 0)
+        self.patch(replica, "submit", lambda *command: submitted.append(command))
+        client.say(*(Admin(number, plain.encode(["skip", ["ledger"]])) for number in range(20)), Close())
+        await cell.until(lambda: cell.running[1].client_port._starved)
+        assert not submitted
 
     async def test_a_full_backlog_holds_clients_back(self) -> None:
         """While the replica has no room a client's requests wait outside; all are answered once there is."""

@@ -164,7 +164,6 @@ class CellTests(TestCase):
     async def test_a_lagging_replica_catches_up_by_snapshot(self) -> None:
         """A replica that missed more than the others keep of the log fetches a snapshot and goes on from there; older
         than two it keeps none."""
-
         cell = await self.started(snapshot_log=200_000, retained_log=1)
         await cell.stop(next(m for m in cell.running if m != cell.leader()))
         missing = next(m for m in cell.configs if m not in cell.running)
