@@ -29,8 +29,9 @@ OPEN: Final = OPEN_ACL
 """The list of most nodes. Lists equal to it are always this very object, so that `is` answers."""
 
 READ_ONLY: Final = b"\0\0\0\1\0\0\0\1\0\0\0\5world\0\0\0\6anyone"
-REMEMBERED: Final = 1024
-"""Lists up to this many bytes have their outcomes cached; clients must not fill the memory with large ones."""
+LIST_MAX: Final = 8 << 10
+"""Bytes of a list at most: every replica goes through all of it for each request that it is held against, unless the
+outcome is remembered, which must not fill the memory."""
 SUPER: Final[Identity] = (b"super", b"")
 SASL_SUPER: Final[Identity] = (b"sasl", b"super")
 """Counts as every user of SASL, as in the original."""
@@ -72,6 +73,7 @@ def packed(items: Iterable[Entry]) -> bytes:
     return INT.pack(len(parts)) + b"".join(parts)
 
 
+@lru_cache(1024)
 def _network(pattern: bytes) -> IPv4Network | IPv6Network:
     """The addresses that ``address`` or ``address/bits`` stands for. Raises ValueError, also for a netmask."""
     address, slash, bits = pattern.decode().partition("/")
@@ -89,13 +91,9 @@ def _address_matches(address: bytes, pattern: bytes) -> bool:
         return False
 
 
+@lru_cache(4096)
 def permits(acl: bytes, right: int, who: Identities) -> bool:
     """Whether the list grants `right` (any of its bits) to a client with these identities. An empty list grants all."""
-    return (_permits if len(acl) <= REMEMBERED else _permits.__wrapped__)(acl, right, who)
-
-
-@lru_cache(4096)
-def _permits(acl: bytes, right: int, who: Identities) -> bool:
     listed = entries(acl)
     if not listed or SUPER in who:
         return True
@@ -133,12 +131,15 @@ def settled(acl: bytes, who: Identities) -> bytes:
     to be.
 
     Raises:
-        Fault: INVALID_ACL for an empty list, an unknown scheme, an impossible id, or "auth" without a proof.
+        Fault: INVALID_ACL for an empty list or one that is too long, an unknown scheme, an impossible id, or "auth"
+            without a proof.
     """
-    return (_settled if len(acl) <= REMEMBERED else _settled.__wrapped__)(acl, who)
+    if len(acl) > LIST_MAX:
+        raise Fault(Err.INVALID_ACL)
+    return _settled(acl, who)
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def _settled(acl: bytes, who: Identities) -> bytes:
     if acl == OPEN:
         return OPEN
@@ -154,13 +155,15 @@ def _settled(acl: bytes, who: Identities) -> bytes:
             if not proved:
                 raise Fault(Err.INVALID_ACL)
             kept.update(dict.fromkeys(Entry(perms, *identity) for identity in proved))
+            if len(kept) > LIST_MAX:  # in time: each entry may stand for as many as fit
+                raise Fault(Err.INVALID_ACL)
         elif _valid_id(scheme, name):
             kept[entry] = None
         else:
             raise Fault(Err.INVALID_ACL)
-    if not kept:
-        raise Fault(Err.INVALID_ACL)
     result = packed(kept)
+    if not kept or len(result) > LIST_MAX:
+        raise Fault(Err.INVALID_ACL)
     return OPEN if result == OPEN else result
 
 

@@ -70,6 +70,27 @@ def test_empty_and_null_lists_are_refused() -> None:
             acl.settled(empty, ())
 
 
+def test_lists_are_bounded() -> None:
+    """A list that is longer than one may be is refused, whether it was sent so or what "auth" stands for makes it so;
+    every one that is kept is remembered with its outcomes."""
+    most = listed(*[(perms, b"digest", b"a:b") for perms in range((acl.LIST_MAX - 4) // 21)])
+    assert acl.settled(most, ()) == most
+    users = tuple(acl.digest_identity(b"user%d:pw" % each) for each in range(100))
+    assert len(acl.entries(acl.settled(listed((31, b"auth", b"")), users))) == 100
+    for sent in (
+        listed(*[(perms, b"digest", b"a:b") for perms in range(acl.LIST_MAX // 21 + 1)]),
+        listed((1, b"auth", b""), (2, b"auth", b"")),
+        listed(*[(perms, b"auth", b"") for perms in range(acl.LIST_MAX // 16)]),
+    ):
+        with pytest.raises(Fault) as refused:
+            acl.settled(sent, users)
+        assert refused.value.err == Err.INVALID_ACL
+    before = acl.permits.cache_info().hits
+    assert not acl.permits(most, Right.READ, (HERE,))
+    assert not acl.permits(most, Right.READ, (HERE,))
+    assert acl.permits.cache_info().hits == before + 1
+
+
 def test_rights() -> None:
     """A list grants by world, by proof, by address and by network, bit by bit; super may everything."""
     mine = listed((1, b"world", b"anyone"), (2, *ANN), (4, b"ip", b"10.1.2.3"), (8, b"ip", b"10.1.0.0/16"))
