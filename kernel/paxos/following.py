@@ -69,7 +69,9 @@ class Following:
         self._ballot = NO_BALLOT
         self._told = NO_SLOT  # how far the leader of `_ballot` has said the log to be chosen
         self._vouched = NO_SLOT  # up to where its votes are durable, and a quorum with ours
-        self._own: deque[tuple[int, Slot]] = deque()  # votes that may not be durable: record, slot
+        self._own: deque[tuple[int, Slot]] = deque()
+        """Votes that may not be durable: record and slot, both ascending. Without those that are durable before another
+        one on the same or a lower slot."""
         self._alone = False  # nobody waits for what is chosen but clients here; that was so for the slot `_vouched`
         self._owed: Accepted | None = None
         self.due = NEVER
@@ -133,7 +135,7 @@ class Following:
                     break
                 if acceptor.accept(ballot, slot, value):
                     fresh = True
-                    self._own.append((effects.record(AcceptedValue(ballot, slot, value)), slot))
+                    self._await(effects.record(AcceptedValue(ballot, slot, value)), slot)
             else:
                 acceptor.confirm(ballot)
                 # A snapshot stands for a slot whose value is not known here any more. The vote must not be written: at
@@ -149,6 +151,13 @@ class Following:
                     self.speak()
                 self._say_accepted(said)
         self._commit(sender, message.commit, now)
+
+    def _await(self, record: int, slot: Slot) -> None:
+        """Our vote on `slot` is on its way to the disk."""
+        own = self._own
+        while own and own[-1][1] >= slot:
+            own.pop()
+        own.append((record, slot))
 
     def _known(self, slot: Slot) -> Value | None:
         """What is known here to be chosen in `slot`, if it is known here at all."""
@@ -221,7 +230,8 @@ class Following:
         """Up to where a vote of ours in the leader's ballot is durable, if there is one, and decides."""
         if not self._acceptor.intact:
             return NO_SLOT
-        return min([self._vouched, *[Slot(slot - 1) for _, slot in self._own]])
+        own = self._own
+        return min(self._vouched, Slot(own[0][1] - 1)) if own else self._vouched
 
     def on_commit(self, sender: MemberId, message: Commit, now: int) -> None:
         """More is chosen."""

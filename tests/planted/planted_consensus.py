@@ -59,8 +59,8 @@ def follower_counts_its_own_vote_before_it_is_durable(plant: Plant) -> None:
     plant.edit(
         Following._decided,
         {
-            "return min([self._vouched, *[Slot(slot - 1) for _, slot in self._own]])": (
-                "always(not self._own); return self._vouched"
+            "return min(self._vouched, Slot(own[0][1] - 1)) if own else self._vouched": (
+                "always(not own); return self._vouched"
             )
         },
     )

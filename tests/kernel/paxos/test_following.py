@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import pytest
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.following import OWED
@@ -308,6 +311,41 @@ def test_a_member_whose_votes_do_not_count_does_not_count_them() -> None:
     stage.send(1, 2, Vouched(ballot, Slot(1), False))
     stage.actors[2].write()
     assert stage.applied(2) == []
+
+
+def test_an_earlier_vote_on_a_higher_slot_does_not_hide_a_later_one_on_a_lower() -> None:
+    """It is the lower one that holds back what may be counted, until it is durable."""
+    stage = Stage(3)
+    ballot = led(stage)
+    for slot in (3, 4, 2):
+        stage.send(1, 2, Accept(ballot, Slot(slot), (value(str(slot)),), Slot(1)))
+        stage.actors[2].turn()
+    stage.send(1, 2, Vouched(ballot, Slot(4), False))
+    first, second, third = stage.actors[2].unwritten
+    stage.core(2).persisted(first.upto, stage.now)
+    stage.core(2).persisted(second.upto, stage.now)
+    assert stage.core(2).chosen == 1
+    stage.core(2).persisted(third.upto, stage.now)
+    assert stage.core(2).chosen == 4
+
+
+def test_counting_costs_the_same_however_many_votes_wait_for_the_disk() -> None:
+    """A disk may hang for long while the others go on."""
+
+    class Unwalked(deque[tuple[int, Slot]]):
+        def __iter__(self) -> Iterator[tuple[int, Slot]]:
+            raise AssertionError("each vote is looked at")
+
+    stage = Stage(3)
+    ballot = led(stage)
+    core = stage.core(2)
+    core._following._own = Unwalked()
+    for slot in range(2, 102):
+        core.receive(stage.sender(1), Accept(ballot, Slot(slot), (value(str(slot)),), Slot(slot - 1)), stage.now)
+        core.receive(stage.sender(1), Vouched(ballot, Slot(slot), False), stage.now)
+    assert core.chosen == 100
+    core.persisted(core.ready().upto, stage.now)
+    assert core.chosen == 101
 
 
 # ---------------------------------------------------------------- votes that the leader need not hear of at once
