@@ -58,7 +58,7 @@ class Arrivals:
             else:
                 connection.drop()
         elif session < 0:
-            self._found(connection, self.local.find(session, password))
+            self._come_back(connection, session, password)
         elif not session and front.settings.local_sessions:
             self._found(connection, self.local.open(connection.timeout_ms))
         elif 0 < front.patience_ms(connection) <= front.waited_ms:
@@ -80,6 +80,24 @@ class Arrivals:
             self._own(connection, session, known.timeout_ms, password)
         else:
             connection.refused()
+
+    def _come_back(self, connection: Connection, session: SessionId, password: bytes) -> None:
+        """The client of a session that is known here only has come back. What its older connection left on its way
+        comes first, and nothing comes behind."""
+        if self.local.find(session, password) is not None:
+            self._end_older(session)
+
+        def back() -> None:
+            if not connection.wire.closed:
+                self._found(connection, self.local.find(session, password))
+
+        self._front.after_chunks(back)
+
+    def _end_older(self, session: SessionId) -> None:
+        """End the connection that a session has here, if any."""
+        before = self._front.by_session.get(session)
+        if before is not None:
+            before.drop()
 
     def _found(self, connection: Connection, session: LocalSession | None) -> None:
         if session is None:
@@ -119,9 +137,8 @@ class Arrivals:
         nothing more is taken by its older connection."""
         front = self._front
         replica = front.replica
-        before = front.by_session.get(session)
-        if before is not None and replica.known_session(session, password) is not None:
-            before.drop()
+        if replica.known_session(session, password) is not None:
+            self._end_older(session)
 
         def attached(moved: Opened | None) -> None:
             if connection.wire.closed:
@@ -159,11 +176,8 @@ class Arrivals:
 
     def _own(self, connection: Connection, session: SessionId, timeout_ms: int, password: bytes) -> None:
         """The session is the connection's; an older connection of it ends."""
-        by_session = self._front.by_session
-        before = by_session.get(session)
-        if before is not None:
-            before.drop()
-        by_session[session] = connection
+        self._end_older(session)
+        self._front.by_session[session] = connection
         connection.opened(session, timeout_ms, password)
 
 

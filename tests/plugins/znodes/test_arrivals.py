@@ -208,6 +208,20 @@ def test_a_local_session_comes_back_to_its_replica_only() -> None:
     assert caller(room, 1).connect(session=client.session, password=client.password).timeout == 0
 
 
+def test_a_local_session_comes_back_behind_what_it_left() -> None:
+    """What its older connection has on its way is there when it is told that it is back, and nothing comes behind that
+    (ZK-11.1)."""
+    room = Room(**{"local-sessions": "true"})
+    client, again = room.talk(), caller(room)
+    client.send(client.say(Op.CREATE, create(b"/left")))
+    again.connect(session=client.session, password=client.password, turn=False)
+    assert client.wire.closed
+    again.send(again.say(Op.EXISTS, path_watch(b"/left")))
+    room.turn()
+    assert again.response().session == client.session
+    assert [each.err for each in again.heard()] == [0]
+
+
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_local_session_expires_in_time(connected: bool) -> None:
     """Not before its time-out after the last word, and at most a tick later; renewed by whatever is said."""
