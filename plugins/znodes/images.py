@@ -7,7 +7,7 @@ Lists of access control are numbered as they first appear and carried there once
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from struct import Struct
 from typing import Final
 
@@ -146,11 +146,11 @@ def _read_nodes(tree: Tree, remaining: Iterator[bytes]) -> int:
             path = piece[at : at + length]
             at += length
             if extent > INLINE:
-                value: bytes | None = b"".join(next(remaining) for _ in range(-(-extent // PIECE)))
+                value: bytes | None = b"".join(islice(remaining, -(-extent // PIECE)))
             else:
                 value = piece[at : at + extent] if extent >= 0 else None
                 at += max(extent, 0)
-            if length < 1 or extent < -1 or at > len(piece):
+            if length < 1 or extent < -1 or at > len(piece) or (extent > INLINE and len(value or b"") < extent):
                 raise ValueError("damaged image of a tree")
             node = Node(path, value, lists[number], owner, czxid, ctime)
             # Most nodes were never changed: what a fresh one has, equal numbers kept once included, need not be made.

@@ -77,6 +77,16 @@ def test_owners_that_do_not_fit_the_nodes(listed: int) -> None:
         images.read([listed.to_bytes(4, "big"), *([owned * listed] if listed else []), nodes])
 
 
+def test_large_data_cut_short() -> None:
+    """An image that ends within a node's data, between its pieces or inside one, is refused as any damaged one."""
+    tree = Tree()
+    tree.create(b"/large", bytes(images.PIECE + 1), OPEN, 0, False, (), 1, 0)
+    pieces = list(images.write(tree))
+    for cut in (pieces[:-2], pieces[:-1], [*pieces[:-1], b""]):
+        with pytest.raises(ValueError, match="damaged"):
+            images.read(cut)
+
+
 def test_restoring_is_quick() -> None:
     """Well above 50,000 nodes a second even on a loaded machine, so that a million are a matter of seconds."""
     tree = Tree()
