@@ -52,10 +52,24 @@ class FrontHandle:
         self.origin = replica.origin
         self._replica = replica
         self._face = face
+        self._streams: list[FrontStream] = []
+        self._watchers: list[FrontObserver] = []
+
+    def restored(self) -> None:
+        """Another instance has taken the place of the front's machine."""
+        for watcher in self._watchers:
+            watcher.restored()
+
+    def release(self) -> None:
+        """The front has ended: tell it nothing any more, and keep nothing of it."""
+        replica = self._replica
+        replica.streams = [each for each in replica.streams if each not in self._streams]
+        replica.observers = [each for each in replica.observers if each not in self._watchers]
 
     def stream(self, machine: str, on_room: Callable[[], None]) -> FrontStream:
         """Raises MachineMissing."""
         stream = FrontStream(self._replica, self._replica.host.machine_number(machine), on_room)
+        self._streams.append(stream)
         self._replica.streams.append(stream)
         return stream
 
@@ -100,4 +114,5 @@ class FrontHandle:
         return self._replica.facts(self._face)
 
     def observe(self, watcher: FrontObserver) -> None:
+        self._watchers.append(watcher)
         self._replica.observers.append(watcher)

@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..catalog import Catalog
 from ..host import MachineHost
-from ..machine import Origin
+from ..machine import Origin, StateMachine
 from ..paxos.ballot import MemberId, Slot
 from ..stop import StopReplica
 from ..storage.errors import StorageError
@@ -83,6 +84,15 @@ def make_replica_service(
     return ReplicaService(config, reactor, stopped, clocks or real_clocks(), catalog)
 
 
+class _Front(NamedTuple):
+    """An open door: the machine behind it, by its number and its instance, and the front with its handle."""
+
+    number: int
+    machine: StateMachine
+    handle: FrontHandle
+    service: IService
+
+
 class ReplicaService(MultiService):
     """See the module's docstring. `failure`: why the replica ended by itself, None if it did not."""
 
@@ -106,7 +116,8 @@ class ReplicaService(MultiService):
         self._stopped = stopped
         self._clocks = clocks
         self._catalog = catalog
-        self._fronts: dict[str, IService] = {}
+        self._fronts: dict[str, _Front] = {}
+        self._closing: set[str] = set()
         self._makers = dict(_front_makers())
 
     def startService(self) -> None:
@@ -209,32 +220,53 @@ class ReplicaService(MultiService):
     # ---------------------------------------------------------------- fronts (watcher)
 
     def machines_changed(self) -> None:
-        """Open the door of a machine that was loaded, close that of one that was unloaded."""
+        """Open the door of a machine that was loaded, close that of one that was unloaded. Both may be true of one name
+        by the time we look."""
         self._reactor.callLater(0, self._adjust_fronts)
 
     def _adjust_fronts(self) -> None:
         replica = self.replica
         if replica is None or not self.running:
             return
-        loaded = {machine.name: machine.code for machine in replica.host.status() if machine.halted is None}
-        for name in [name for name in self._fronts if name not in loaded]:
-            self._fronts.pop(name).disownServiceParent()  # type: ignore[no-untyped-call]
-        for name, code in loaded.items():
+        instances = replica.host.loaded()
+        loaded = {each.name: each for each in replica.host.status() if each.halted is None}
+        for name, front in list(self._fronts.items()):
+            if name not in loaded or loaded[name].number != front.number:
+                self._close_front(name, self._fronts.pop(name))
+            elif (machine := instances[front.number]) is not front.machine:
+                self._fronts[name] = front._replace(machine=machine)
+                front.handle.restored()
+        for name, (number, _, code, *_) in loaded.items():
             maker = self._makers.get(code)
             endpoint = None if maker is None else self.config.doors.get(maker.face)
-            if maker is None or endpoint is None or name in self._fronts:
+            if maker is None or endpoint is None or name in self._fronts or name in self._closing:
                 continue
             options = self.config.options.get(maker.face, {})
+            handle = FrontHandle(replica, maker.face)
             try:
-                front = maker(FrontHandle(replica, maker.face), self._reactor, endpoint, options)
-                self._fronts[name] = front
-                front.setServiceParent(self)  # type: ignore[no-untyped-call]
+                made = maker(handle, self._reactor, endpoint, options)
+                self._fronts[name] = _Front(number, instances[number], handle, made)
+                made.setServiceParent(self)  # type: ignore[no-untyped-call]
             except (OSError, ValueError) as error:
                 what = f"[options.{maker.face}]" if isinstance(error, ValueError) else endpoint
                 replica.ail(f"the door {maker.face} cannot be opened: {what}: {error}")
                 self._end_by_itself(f"{what}: {error}")
                 return
             self._log.info("the door {face} is open at {endpoint}", face=maker.face, endpoint=endpoint)
+
+    def _close_front(self, name: str, front: _Front) -> None:
+        """Close a door; it may be opened anew when the old one has let go of its ports."""
+
+        def closed(_: object) -> None:
+            self._closing.discard(name)
+            self.machines_changed()
+
+        self._closing.add(name)
+        front.handle.release()
+        maybeDeferred(front.service.disownServiceParent).addErrback(self._closed_badly, name).addBoth(closed)
+
+    def _closed_badly(self, failure: Failure, name: str) -> None:
+        self._log.failure("the door of {name} was not closed well", failure, name=name)
 
     def events(self, events: Sequence[SessionEvent]) -> None:
         """Fronts learn what happens in their own machine."""

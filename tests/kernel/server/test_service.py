@@ -21,7 +21,7 @@ from quorate.kernel.paxos.quorum import Change, ChangeKind, Member, Role
 from quorate.kernel.server import service
 from quorate.kernel.server.handle import FrontHandle
 from quorate.kernel.storage.errors import StorageError
-from quorate.kernel.system import SESSIONS
+from quorate.kernel.system import PLUGINS, SESSIONS
 from quorate.kernel.wire import plain
 from quorate.kernel.wire.native import Consistency
 from twisted.application.service import Service
@@ -51,10 +51,15 @@ class Door(Service):
 
 
 class Noting:
-    """A front's ears: how often it was told of another configuration."""
+    """A front's ears: how often it was told of another configuration, and of another instance of its machine."""
 
     def __init__(self) -> None:
         self.told = 0
+        self.replaced = 0
+
+    def restored(self) -> None:
+        """It is told."""
+        self.replaced += 1
 
     def reconfigured(self) -> None:
         """Another configuration is in force."""
@@ -272,6 +277,58 @@ class CellTests(TestCase):
             cell.configs[member] = replace(config, doors={Door.face: "tcp:0"})
         cell.start()
         await cell.until(lambda: all(list(each) for each in cell.running.values()))
+
+    async def doored(self) -> tuple[Any, Any, list[tuple[Door, FrontHandle, Noting]]]:
+        """A lone replica with a door for its ledger, and every front that is made for it."""
+        made: list[tuple[Door, FrontHandle, Noting]] = []
+
+        class Opened(Door):
+            """One that has a way into the log and listens."""
+
+            def __init__(self, handle: FrontHandle, *_: Any) -> None:
+                made.append((self, handle, Noting()))
+                handle.stream("ledger", lambda: None)
+                handle.observe(made[-1][2])
+
+        self.patch(service, "_front_makers", lambda: iter([("conftest:Ledger", Opened)]))
+        cell = self.cell(size=1)
+        cell.configs[1] = replace(cell.configs[1], doors={Door.face: "tcp:0"})
+        self.addCleanup(lambda: _deferred(cell.stop()))
+        cell.start()
+        await cell.until(lambda: made)
+        return cell, cell.replica(1), made
+
+    async def test_a_machine_loaded_anew_gets_a_door_of_its_own(self) -> None:
+        """Also if the one of that name before it went in the same turn, as on a replica that catches up: the old front
+        would write to a machine that is not there. Nothing of that front is kept."""
+        cell, replica, made = await self.doored()
+        kept = len(replica.observers), len(replica.streams)
+        replica.command(PLUGINS, "unload", ["ledger"], lambda _: None)
+        replica.command(PLUGINS, "load", ["ledger", "conftest:Ledger"], lambda _: None)
+        await cell.until(lambda: len(made) == 2)
+        await cell.until(lambda: list(cell.running[1]) == [made[1][0]])
+        assert [bool(front.running) for front, _, _ in made] == [False, True]
+        assert (len(replica.observers), len(replica.streams)) == kept
+        assert made[0][2] not in replica.observers
+
+    async def test_a_machine_that_goes_on_at_once_is_given_to_its_front(self) -> None:
+        """A machine that halts and goes on in one turn is another instance: its front must not read from the one that
+        may be half changed."""
+        cell, replica, made = await self.doored()
+        ((_, _, noting),) = made
+        before, told = cell.machine(1), []
+        patched = self.patch(cell.running[1], "machines_changed", lambda: None)
+        before.sums = None  # type: ignore[assignment]
+        replica.command(replica.host.machine_number("ledger"), "add", ["a"], told.append)
+        await cell.until(lambda: told)
+        assert replica.host.status()[0].halted
+        replica.command(PLUGINS, "skip", ["ledger"], told.append)
+        await cell.until(lambda: len(told) == 2)
+        patched.restore()
+        cell.running[1].machines_changed()
+        await cell.until(lambda: noting.replaced)
+        assert cell.machine(1) is not before
+        assert (len(made), noting.replaced) == (1, 1)
 
     async def test_two_of_three_do_and_one_does_not(self) -> None:
         """A majority goes on; a lone replica takes nothing and says that it does not serve."""
