@@ -489,6 +489,7 @@ class Connection:
             self.queued -= len(block)
             self.answer(block, 0, fresh=False)
         self.pausing = False
+        self.sent_count += len(self.out) - 1  # they leave as one
         answers, self.out = b"".join(self.out), kept
         if self.room < 0:
             self.drop()

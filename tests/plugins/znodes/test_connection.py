@@ -514,6 +514,23 @@ def test_events_for_a_slow_client_wait_in_its_socket_only(room: Room) -> None:
     assert [each.path for each in slow.heard()] == [b"/n%d" % number for number in range(50)]
 
 
+def test_what_is_answered_at_a_pause_is_counted_one_by_one(room: Room) -> None:
+    """Each request and each reply, however many reads stand between two writes, and no event as a reply."""
+    talk = room.talk()
+    talk.call(Op.CREATE, create(b"/n"))
+    received, sent = talk.connection.received_count, talk.connection.sent_count
+    missed = jute.SetWatches.build({"zxid": 0, "changed": [b"/n", b"/gone"], "exists": [b"/n"], "children": []})
+    talk.send(
+        talk.say(Op.CREATE, create(b"/a")),
+        talk.say(Op.SET_WATCHES, missed),
+        talk.say(Op.EXISTS, path_watch(b"/a")),
+        talk.say(Op.CREATE, create(b"/b")),
+    )
+    room.turn()
+    assert len(talk.heard()) == 7
+    assert (talk.connection.received_count - received, talk.connection.sent_count - sent) == (4, 7)
+
+
 @pytest.mark.parametrize("at_one", [True, False])
 def test_too_much_at_a_pause_drops_the_client(room: Room, at_one: bool) -> None:
     """Reads between writes cannot be waited for: one that asks for more than fits is dropped, and the others go on.
