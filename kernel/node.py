@@ -81,6 +81,7 @@ class Node:
         self._outbox = Outbox(origin)
         self._leading: Leading | None = None
         self._following: tuple[MemberId | None, Ballot] = (None, core.ballot)
+        self._serving_told = False
         self._early: list[bytes] = []
         self._out: list[Send] = []
         self._reports = Reports(now)
@@ -241,8 +242,9 @@ class Node:
 
     @property
     def serving(self) -> bool:
-        """Whether commands submitted here have somewhere to go: this member leads, or follows somebody who may."""
-        return self.core.leader is not None
+        """Whether commands submitted here have somewhere to go, and answers come: this member leads, or follows
+        somebody who may, and takes in what is chosen."""
+        return self.core.leader is not None and not self.core.choked
 
     # ---------------------------------------------------------------- leadership
 
@@ -256,15 +258,16 @@ class Node:
                 self._end()
         leader, ballot = core.leader, core.ballot
         before, under = self._following
-        if leader == before and ballot == under:
-            return
-        self._following = (leader, ballot)
-        if leader is not None and leader != self.origin.member:
-            self._outbox.rewind()
-            self._streams_seen = now
-        self._reports.give_up()
-        if (before is None) != (leader is None):
-            self._observer.serving(leader is not None)
+        if leader != before or ballot != under:
+            self._following = (leader, ballot)
+            if leader is not None and leader != self.origin.member:
+                self._outbox.rewind()
+                self._streams_seen = now
+            self._reports.give_up()
+        serving = leader is not None and not core.choked
+        if serving != self._serving_told:
+            self._serving_told = serving
+            self._observer.serving(serving)
 
     def _begin(self, now: int) -> None:
         """Our ballot's first value is chosen, so everything before it is applied: lead."""

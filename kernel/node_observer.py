@@ -19,7 +19,7 @@ class NodeObserver(Protocol):
         """A snapshot replaced the machines."""
 
     def serving(self, serving: bool) -> None:
-        """A leader is known (or no longer)."""
+        """A leader is known, and what it tells is taken in (or no longer)."""
 
     def carry_out(self, ready: Ready) -> None:
         """Carry this out now; more follows when the turn is closed."""

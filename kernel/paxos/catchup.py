@@ -5,6 +5,8 @@ last said that something is missing here, whether or not we know it for a member
 we know were replaced), then to the others in turn. A snapshot is fetched in order from byte 0; if its source dies or
 lets it go, fetching begins anew elsewhere, with whatever snapshot that member holds. Nothing here is trusted: what
 arrives is checked by the driver before it replaces anything.
+
+Whose disk is far behind asks for no more of the log until that has caught up: it would only fill the memory.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class CatchUp:
         learner = self._learner
         if upto > learner.target:
             learner.target = upto
-        if learner.chosen >= upto or self._paused:
+        if learner.chosen >= upto or self._paused or self._effects.choked:
             return
         self._teller = source
         if not self.busy:
@@ -148,6 +150,8 @@ class CatchUp:
 
     def _ask_next(self, now: int) -> None:
         """Ask the teller; or, if it was the teller that did not answer, the next of the others in order of id."""
+        if self._effects.choked:
+            return
         source = self._teller
         if source is None or source == self._source:
             others = [other for other in self._roster.others if other != source] or self._roster.others

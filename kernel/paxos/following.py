@@ -10,6 +10,9 @@ A member that lags far behind stops voting on slots far ahead of it, so that its
 on to vote on the next slots after those it knows to be chosen: if its vote is needed, the leader's open slots are
 among them as soon as it has caught up.
 
+Whose disk is far behind (it hangs, or is full) gives no vote at all, and learns nothing, until that has caught up: what
+waits for the disk must not fill the memory either.
+
 A vote for a slot known here to be chosen is given like any other, and written, because the leader counts it and the
 peers remember that this disk has shown it; but it is not kept. On a slot that was known to be chosen before damage tore
 the log no vote is given unless its value survived: it is fetched first.
@@ -121,7 +124,7 @@ class Following:
         acceptor, learner, effects = self._acceptor, self._learner, self._effects
         slot = message.first
         fresh = False
-        for value in message.values:
+        for value in () if effects.choked else message.values:
             known = self._known(slot)
             if known is not None and known != value:
                 # Unless a higher ballot, of which we have only hearsay, has chosen already: then this one is over.

@@ -18,6 +18,7 @@ class Options(NamedTuple):
     retained: int = 16 << 20  # of chosen log kept in memory behind a snapshot for lagging members
     apply_limit: int = 256 << 10  # of chosen values applied in one turn by a member that does not lead, at least one
     ahead: int = 64 << 20  # of votes kept in memory above the commit index by a member that lags
+    unwritten: int = 64 << 20  # of records that the disk has not taken, in memory, before a member takes in no more
 
 
 NEVER: Final = 1 << 62

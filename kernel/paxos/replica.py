@@ -97,7 +97,7 @@ class Replica:
         whole = all(slot in values for slot in range(state.snapshot + 1, state.chosen + 1))
         healed_at = NO_SLOT if whole else state.chosen
         self._roster = roster = Roster(member, state.configuration)
-        self._effects = effects = Effects(roster)
+        self._effects = effects = Effects(roster, options.unwritten)
         self._acceptor = acceptor = Acceptor(state.promised, votes, silent, state.intact, healed_at)
         self._learner = learner = Learner(state.snapshot, state.snapshot_size, options.retained)
         self._catchup = catchup = CatchUp(4 * options.heartbeat, options.fetch_limit, roster, learner, effects)
@@ -232,6 +232,7 @@ class Replica:
 
     def persisted(self, upto: int, now: int) -> None:
         """Every record up to number `upto` is durable. Only now does this member's own vote count."""
+        self._effects.persisted(upto)
         self._election.persisted(upto, now)
         self._following.persisted(upto, now)
         if self._leadership is not None:
@@ -311,6 +312,11 @@ class Replica:
     def serving(self) -> bool:
         """Whether this member leads and has committed a value of its own ballot."""
         return self._leadership is not None and self._leadership.serving
+
+    @property
+    def choked(self) -> bool:
+        """Whether this member neither votes nor learns because its disk is too far behind."""
+        return self._effects.choked
 
     @property
     def status(self) -> Status:
@@ -439,6 +445,8 @@ class Replica:
     def _on_chosen(self, sender: MemberId, message: m.Chosen, now: int) -> None:
         if self._leadership is not None and self._leadership.proposing:
             return  # a late answer: what a leader does not know to be chosen it proposes itself
+        if self._effects.choked:
+            return
         learner = self._learner
         before = learner.chosen
         slot = message.first

@@ -27,7 +27,7 @@ ORDERED: Final = frozenset({"_waiting", "questions", "in_flight"})
 
 _ATOMS: Final = frozenset({int, str, bytes, bool, float, type(None), Ballot, Value, Vote, Configuration})
 _WIRING: Final = (MethodType, FunctionType, Random, Options)
-_SKIPPED: Final = frozenset({"_takers", "all", "recorded"})
+_SKIPPED: Final = frozenset({"_takers", "_untaken", "_unwritten", "all", "recorded", "unwritten"})
 _AWAITED: Final = frozenset({"_own", "_given"})
 """Records that await the disk."""
 _WIRED: Final = "wired"

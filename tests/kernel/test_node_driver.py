@@ -34,8 +34,10 @@ BALLOT = Ballot(5, MemberId(1))
 class Driver:
     """Member 2, which follows member 1, and a driver whose disk is so quick that everything is durable at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: int) -> None:
         own = Origin(2, 1)
+        self.hangs = False
+        self.served: list[bool] = []
         self.happened: list[str] = []
         self.records: list[object] = []
         self.sent: list[object] = []
@@ -43,7 +45,7 @@ class Driver:
             MemberId(2),
             1,
             DurableState(NO_BALLOT, (), Slot(0), Slot(0), FOUNDERS),
-            options=CoreOptions(),
+            options=CoreOptions(**options),
             random=Random(1),
             now=NOW,
         )
@@ -79,14 +81,16 @@ class Driver:
         assert not ready.records or ready.upto == len(self.records), "records were overtaken by later ones"
         self.sent += [message for _, message in (*ready.messages, *ready.after)]
         self.happened += [f"writes {each.slot}" for each in ready.records if isinstance(each, AcceptedValue)]
-        if ready.upto:
+        if ready.upto and not self.hangs:
             self.node.persisted(ready.upto, NOW)
 
     def applied(self, applied: Applied) -> None: ...
 
     def restored(self, host: MachineHost) -> None: ...
 
-    def serving(self, serving: bool) -> None: ...
+    def serving(self, serving: bool) -> None:
+        assert serving == self.node.serving
+        self.served.append(serving)
 
     def disowned(self, disk: bytes) -> None: ...
 
@@ -170,3 +174,18 @@ def test_a_replica_that_cannot_apply_has_voted_all_the_same(driver: Driver) -> N
         driver.turn()
     assert driver.voted() == [1, 2]
     assert m.Accepted(BALLOT, Slot(2), Slot(2)) in driver.sent
+
+
+def test_a_replica_whose_disk_hangs_for_long_does_not_serve() -> None:
+    """It takes in nothing more, so clients must ask another; when the disk is back it serves again."""
+    driver = Driver(unwritten=1000)
+    driver.node._introduce = lambda: None  # type: ignore[method-assign]
+    driver.hear(m.Heartbeat(BALLOT, Slot(0), NOW, 1, Slot(0)))
+    driver.turn()
+    driver.hangs = True
+    for slot in range(1, 10):
+        driver.hear(accept(slot, slot - 1))
+        driver.turn()
+    driver.node.persisted(len(driver.records), NOW)
+    driver.turn()
+    assert driver.served == [True, False, True]

@@ -35,7 +35,7 @@ class Asking:
     def __init__(self) -> None:
         members = tuple(Member(MemberId(i), Role.VOTER, f"tcp:{i}") for i in (1, 2, 3))
         roster = Roster(ONE, Configuration(Slot(0), members))
-        self.effects = Effects(roster)
+        self.effects = Effects(roster, 10_000)
         self.learner = Learner(Slot(0), 0, 1000)
         self.catchup = CatchUp(PATIENCE, 500, roster, self.learner, self.effects)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from quorate.kernel.paxos.ballot import Ballot, MemberId, Slot
 from quorate.kernel.paxos.effects import Effects
-from quorate.kernel.paxos.messages import NOOP, Commit
+from quorate.kernel.paxos.messages import NOOP, Commit, Kind, Value
+from quorate.kernel.paxos.options import SLOT_COST
 from quorate.kernel.paxos.quorum import Configuration, Member, Role
-from quorate.kernel.paxos.ready import NOTHING, Committed, KnownChosen, Promised, ReadResult, Send
+from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, Committed, KnownChosen, Promised, ReadResult, Send
 from quorate.kernel.paxos.roster import Roster
 
 BALLOT = Ballot(1, MemberId(2))
@@ -14,7 +15,7 @@ BALLOT = Ballot(1, MemberId(2))
 
 def effects() -> Effects:
     members = tuple(Member(MemberId(i), Role.VOTER, f"tcp:{i}") for i in (1, 2, 3))
-    return Effects(Roster(MemberId(2), Configuration(Slot(0), members)))
+    return Effects(Roster(MemberId(2), Configuration(Slot(0), members)), 10_000)
 
 
 def test_everything_is_taken_once() -> None:
@@ -51,3 +52,21 @@ def test_records_are_numbered_through_the_run() -> None:
     assert len(ready.records) == 2
     out.after.append(Send(MemberId(1), Commit(BALLOT, Slot(1))))
     assert out.take([]).upto == 3
+
+
+def test_what_the_disk_has_not_taken_is_counted() -> None:
+    """From when it is handed out until it is durable; a value counts with its bytes."""
+    out = effects()
+    out.record(AcceptedValue(BALLOT, Slot(1), Value(Kind.COMMANDS, b"x" * 9000)))
+    first = out.take([]).upto
+    assert out.unwritten == 9000 + SLOT_COST
+    assert not out.choked
+    for slot in range(4):
+        out.record(KnownChosen(Slot(slot)))
+    second = out.take([]).upto
+    assert out.choked
+    out.persisted(first)
+    assert not out.choked
+    assert out.unwritten == 4 * SLOT_COST
+    out.persisted(second)
+    assert out.unwritten == 0

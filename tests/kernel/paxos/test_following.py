@@ -313,6 +313,27 @@ def test_a_member_whose_votes_do_not_count_does_not_count_them() -> None:
     assert stage.applied(2) == []
 
 
+def test_what_waits_for_a_disk_that_hangs_does_not_fill_the_memory() -> None:
+    """Neither votes nor what is fetched in their place, however long it lasts and however much the others choose."""
+    stage = Stage(3, unwritten=3000)
+    led(stage)
+    stage.stall(2)
+    for number in range(50):
+        stage.propose(1, str(number) * 500)
+        stage.settle()
+        stage.pass_time(20)
+    core, disk = stage.core(2), stage.actors[2]
+    assert core.choked
+    assert sum(len(ready.records) for ready in disk.unwritten) < 20
+    stage.lines.clear()
+    stage.pass_time(1000)
+    assert not [line for line in stage.lines if "Fetch" in line]
+    stage.resume(2)
+    stage.pass_time(500)
+    assert not core.choked
+    assert stage.applied(2) == stage.applied(1) == [str(number) * 500 for number in range(50)]
+
+
 def test_an_earlier_vote_on_a_higher_slot_does_not_hide_a_later_one_on_a_lower() -> None:
     """It is the lower one that holds back what may be counted, until it is durable."""
     stage = Stage(3)

@@ -18,7 +18,7 @@ ONE, TWO, THREE = map(MemberId, (1, 2, 3))
 
 def effects() -> Effects:
     members = tuple(Member(MemberId(i), Role.VOTER, f"tcp:{i}") for i in (1, 2, 3))
-    return Effects(Roster(ONE, Configuration(Slot(0), members)))
+    return Effects(Roster(ONE, Configuration(Slot(0), members)), 10_000)
 
 
 def reads(stage: Stage, member: int) -> dict[int, Slot | None]:
