@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""The error numbers that say that one more open file is too many: nothing was tried, so nothing is uncertain."""
+
+NO_SPACE: Final = NO_DESCRIPTOR | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
 """The error numbers by which an operating system says that there is no room (left, in the quota, or in the limit), be
 it for bytes or for one more open file."""
 
@@ -59,6 +62,11 @@ class JournalFailed(StorageError):
     def __init__(self, message: str, full: bool = False) -> None:
         super().__init__(message)
         self.full = full
+
+
+def out_of_descriptors(error: OSError) -> bool:
+    """Whether `error` says that no more files can be opened."""
+    return error.errno in NO_DESCRIPTOR
 
 
 def out_of_space(error: OSError) -> bool:

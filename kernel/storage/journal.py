@@ -65,7 +65,7 @@ from zlib import crc32
 
 from ..paxos.ballot import DECIDED, Slot
 from ..paxos.ready import AcceptedValue, Promised, Record
-from .errors import JournalFailed, JournalFull, out_of_space
+from .errors import JournalFailed, JournalFull, out_of_descriptors, out_of_space
 from .files import File, FileSystem, join
 from .layout import (
     ACCEPTED,
@@ -84,7 +84,7 @@ from .layout import (
     pack_batch,
 )
 from .marks import Marks, Stop
-from .segments import Supply, discard, publish, segment_name
+from .segments import Supply, discard, fill, renamed, segment_name
 
 SEGMENT_SIZE: Final = 64 << 20
 FIRST_SIZE: Final = 4 << 20
@@ -166,6 +166,8 @@ class Journal:
         self._marks = opening.marks
         self._slow = False  # the current segment's blocks were not written before
         self._next_chain = 0
+        self._deleted = False  # the oldest segment is, but not durably
+        self._rolling = False  # the next segment may have its name already: the batch goes there, and nowhere else
 
     # gathering
 
@@ -254,7 +256,7 @@ class Journal:
     def fits(self, batch: Batch) -> bool:
         """Whether `batch` goes into the present segment, so that :meth:`begin` can write it."""
         fits = self._position + batch.size <= self._size
-        return fits and not (self._slow and self._supply.offers(PAGE + batch.size))
+        return fits and not self._rolling and not (self._slow and self._supply.offers(PAGE + batch.size))
 
     def begin(self, batch: Batch) -> File:
         """The first half of :meth:`write`, for a driver that can have a file synced without waiting: hand the bytes to
@@ -341,11 +343,16 @@ class Journal:
         count = 0
         try:
             while self._closed and self._closed[0].highest <= slot:
-                self._fs.remove(join(self._directory, segment_name(self._closed[0].number)))
+                if not self._deleted:
+                    self._fs.remove(join(self._directory, segment_name(self._closed[0].number)))
+                    self._deleted = True
                 self._fs.sync_directory(self._directory)  # in order, so that never a middle one is missing
                 self._closed.popleft()
+                self._deleted = False
                 count += 1
         except OSError as error:
+            if out_of_descriptors(error):
+                return count  # the rest another time
             raise self._fail(error, self._directory) from error
         finally:
             self._busy = False
@@ -415,22 +422,30 @@ class Journal:
         number, closing = self._number + 1, ClosedSegment(self._number, self._size, self._written.highest)
         seed, self._seed = self._seed, self._owner.seed(number)
         content = self._encode(batch, PAGE)
+        path = join(self._directory, segment_name(number))
         unnamed: File | None = None
+        named = False
         try:
             slow = not self._supply.offers(need)
             unnamed = self._supply.take(need)
             header = SegmentHeader(
                 self._owner, number, unnamed.size(), batch.first, aligned(need), self._chain, self._written
             )
-            file = publish(self._fs, self._directory, unnamed, header, content)
+            fill(unnamed, header, content)
+            self._fs.rename(unnamed.path, path)
+            named = True
+            file = renamed(self._fs, self._directory, unnamed, path)
         except OSError as error:
             self._seed = seed
-            if out_of_space(error) and segment_name(number) not in self._fs.names(self._directory):
+            # The same batch will be written anew, and take the name over if it was given.
+            if out_of_descriptors(error) if named else out_of_space(error):
+                self._rolling = True
                 if unnamed is not None:
                     unnamed.close()
                     discard(self._fs, unnamed.path)
-                raise self._stopped(error, join(self._directory, segment_name(number))) from error
+                raise self._stopped(error, path) from error
             raise
+        self._rolling = False
         size, self._slow = header.size, slow
         self._file.close()
         self._closed.append(closing)
@@ -483,7 +498,10 @@ class Journal:
 
 
 def _full(error: OSError, path: str) -> JournalFull:
+    remedy = (
+        "Have fewer files open (or raise the limit)" if out_of_descriptors(error) else "Free space (or raise the quota)"
+    )
     return JournalFull(
         f"{path}: {error.strerror or error}. This member cannot vote until there is room for a journal segment; "
-        "nothing is lost. Free space (or raise the quota): writing goes on by itself"
+        f"nothing is lost. {remedy}: writing goes on by itself"
     )

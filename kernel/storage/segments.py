@@ -47,16 +47,26 @@ def discard(fs: FileSystem, path: str) -> None:
 def publish(fs: FileSystem, directory: str, file: File, header: SegmentHeader, batch: bytes) -> File:
     """Write `header` and the first batch (or nothing) into the unnamed `file`, make them durable, and give the file its
     name, durably. Returns the file, open under that name."""
+    fill(file, header, batch)
+    path = join(directory, segment_name(header.number))
+    fs.rename(file.path, path)
+    return renamed(fs, directory, file, path)
+
+
+def fill(file: File, header: SegmentHeader, batch: bytes) -> None:
+    """The first half of :func:`publish`: what is in the file, durably."""
     file.write(0, pack_segment(header).ljust(PAGE, b"\0"))
     if batch:
         file.write(PAGE, batch)
     file.datasync()
-    path = join(directory, segment_name(header.number))
-    fs.rename(file.path, path)
+
+
+def renamed(fs: FileSystem, directory: str, file: File, path: str) -> File:
+    """The second half: `file` was renamed to `path`. Makes that durable; returns it, open under that name."""
     fs.sync_directory(directory)
-    renamed = fs.open(path)
+    again = fs.open(path)
     file.close()
-    return renamed
+    return again
 
 
 class Supply:

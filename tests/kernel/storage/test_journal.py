@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -402,6 +406,77 @@ def test_a_file_system_that_copies_on_write_is_full(kit: Any) -> None:
     found = kit.recover(fs)
     assert found.state.intact
     assert len(found.state.votes) == 3
+
+
+@contextmanager
+def few_descriptors(count: int) -> Iterator[None]:
+    """No more than `count` more files can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        *_, last = [stack.enter_context(open(os.devnull)).fileno() for _ in range(count + 1)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_no_descriptor_is_waited_for_on_a_real_disk(kit: Any, tmp_path: Path, spare: int) -> None:
+    """However far the next segment gets, its name included, before no more files can be opened: nothing is uncertain
+    and the same batch is written later."""
+    directory = str(tmp_path)
+    recovered = kit.recover(RealFileSystem(), directory)
+    journal = recovered.journal
+    kit.write(journal, kit.vote(1, bytes(1500)))
+    journal.append([kit.vote(2, bytes(1500))])
+    batch = journal.seal()
+    with few_descriptors(spare), pytest.raises(JournalFull, match="Have fewer files open"):
+        journal.write(batch)
+    assert not journal.fits(batch)
+    journal.write(batch)
+    recovered.close()
+    again = kit.recover(RealFileSystem(), directory)
+    again.close()
+    assert (again.state.intact, [vote.slot for vote in again.state.votes], again.notes) == (True, [1, 2], ())
+
+
+def test_a_batch_whose_segment_may_have_its_name_goes_nowhere_else(kit: Any) -> None:
+    """Written into the segment before as well it would be there twice, and recovery would miss what is between."""
+    fs = kit.memory()
+    recovered = kit.recover(fs)
+    journal = recovered.journal
+    journal._slow = True  # a roll-over although there is room
+    while journal.prepare():
+        pass
+    journal.append([kit.vote(1)])
+    batch = journal.seal()
+
+    def refuse(effect: str, path: str) -> None:
+        if effect == "sync_directory":
+            raise OSError(errno.EMFILE, "too many open files")
+
+    fs.before = refuse
+    with pytest.raises(JournalFull):
+        journal.write(batch)
+    fs.before = None
+    journal.write(batch)
+    fs.crash(Random(1))
+    again = kit.recover(fs)
+    assert (again.state.intact, [vote.slot for vote in again.state.votes], again.notes) == (True, [1], ())
+
+
+def test_deleting_old_segments_waits_for_descriptors(kit: Any, tmp_path: Path) -> None:
+    """It is no matter for a vote: what cannot be deleted now is deleted another time."""
+    recovered = kit.recover(RealFileSystem(), str(tmp_path))
+    journal = recovered.journal
+    for slot in range(1, 4):
+        kit.write(journal, kit.vote(slot, bytes(1500)))
+    with few_descriptors(0):
+        assert journal.forget(Slot(2)) == 0
+    assert not journal.failed
+    assert journal.forget(Slot(2)) == 2
+    recovered.close()
 
 
 def test_no_descriptor_for_a_segment_is_waited_for(kit: Any) -> None:
