@@ -51,6 +51,7 @@ from ..wire.native import (
 from .config import CLIENT
 from .front import Opened
 from .lean import RESERVED, LeanConnection, LeanListener
+from .shares import Shares
 from .status import status
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ IDLE_SECONDS: Final = 30.0
 """For so long a client without a session keeps its place when it says nothing and waits for nothing."""
 ACKNOWLEDGE_SECONDS: Final = 1.0
 """How often what clients have acknowledged by keepalives alone is told to the cell."""
-SHARE_SECONDS: Final = 0.01
-"""For so long clients are given answers in one turn; then it is the others' turn: peers, heartbeats, the disk."""
 ADMIN: Final = frozenset(("load", "unload", "upgrade", "skip"))
 
 
@@ -81,8 +80,7 @@ class ClientPort:
         self.clients: dict[Client, None] = {}
         self._fresh: dict[Client, None] = {}
         self._starved: dict[Client, None] = {}
-        self._postponed: dict[Client, None] = {}
-        self._resuming: IDelayedCall | None = None
+        self.shares = Shares(replica.reactor, replica.turns)
         self._listener: LeanListener | None = None
         self._acknowledged: dict[SessionId, tuple[int, int]] = {}
         self._acknowledging: IDelayedCall | None = None
@@ -100,8 +98,7 @@ class ClientPort:
             self._listener = None
         if self._acknowledging is not None and self._acknowledging.active():
             self._acknowledging.cancel()
-        if self._resuming is not None:
-            self._resuming.cancel()
+        self.shares.stop()
         for client in list(self.clients):
             client.close()
 
@@ -122,7 +119,7 @@ class ClientPort:
         self.clients.pop(client, None)
         self._fresh.pop(client, None)
         self._starved.pop(client, None)
-        self._postponed.pop(client, None)
+        self.shares.forget(client)
         if client.session and self.by_session.get(client.session) is client:
             del self.by_session[client.session]
 
@@ -134,26 +131,6 @@ class ClientPort:
     def starve(self, client: Client) -> None:
         """This client waits until the replica has room for what it asks."""
         self._starved[client] = None
-
-    def has_share(self, client: Client) -> bool:
-        """Whether `client` may be answered in this turn; if not, it will be in one of the next ones."""
-        if self.replica.turns.elapsed() < SHARE_SECONDS:
-            return True
-        self._postponed[client] = None
-        if self._resuming is None:
-            self._resuming = self.replica.reactor.callLater(0, self._resume)
-        return False
-
-    def _resume(self) -> None:
-        """Let the clients that were postponed go on, one after the other; who uses up the share waits behind the
-        others."""
-        self._resuming = None
-        while self._postponed and self.replica.turns.elapsed() < SHARE_SECONDS:
-            client = next(iter(self._postponed))
-            del self._postponed[client]
-            client.take_up()
-        if self._postponed and self._resuming is None:
-            self._resuming = self.replica.reactor.callLater(0, self._resume)
 
     def acknowledge(self, session: SessionId, events_upto: int, replies_upto: int) -> None:
         """Have the cell forget replies and events, some time soon, if it keeps any."""
@@ -274,7 +251,7 @@ class Client(LeanConnection):
         """Take up what came, as far as there is room for it."""
         frames, ripe = self._frames, self._ripe
         while ripe and not self.closed:
-            if not self._port.has_share(self):
+            if not self._port.shares.has(self):
                 self._hold()
                 return
             self._answer(ripe.popleft(), True)
@@ -302,7 +279,7 @@ class Client(LeanConnection):
     def _has_room(self, frame: native.Frame) -> bool:
         """Whether `frame` can be taken up now; if not, :meth:`take_up` will be called when it can."""
         if not isinstance(frame, Request | Admin | Close):
-            return self._port.has_share(self)
+            return self._port.shares.has(self)
         replica = self._port.replica
         if self._in_flight >= replica.config.limits.requests_in_flight_max:
             return False
@@ -466,7 +443,7 @@ class Client(LeanConnection):
     def _ripen(self, frame: Query, ready: bool) -> None:
         """Everything that was committed before the question is applied here, or nobody could say so. Many questions
         may come to that in one moment."""
-        if ready and not self.closed and (self._ripe or not self._port.has_share(self)):
+        if ready and not self.closed and (self._ripe or not self._port.shares.has(self)):
             self._ripe.append(frame)
         else:
             self._answer(frame, ready)

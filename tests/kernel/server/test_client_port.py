@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from quorate.kernel.server import client_port
+from quorate.kernel.server import client_port, shares
 from quorate.kernel.server.endpoints import calling
 from quorate.kernel.server.lean import LeanConnection
 from quorate.kernel.system import PLUGINS
@@ -212,12 +212,12 @@ class ClientPortTests(TestCase):
     async def test_nonsense_is_told_also_to_who_had_to_wait(self) -> None:
         """A frame out of order that was taken up in a later turn ends the connection with the same words."""
         cell = await self.started()
-        self.patch(client_port, "SHARE_SECONDS", 0.0)
+        self.patch(shares, "SHARE_SECONDS", 0.0)
         client = self.client(cell)
         client.say(HELLO, Kept(1, 1))
         port = cell.running[1].client_port
-        await cell.until(lambda: port._postponed)
-        self.patch(client_port, "SHARE_SECONDS", 1.0)
+        await cell.until(lambda: port.shares._postponed)
+        self.patch(shares, "SHARE_SECONDS", 1.0)
         await cell.until(lambda: client.ended)
         assert [(each.about, each.code) for each in client.of(Failed)] == [(About.CONNECTION, "malformed")]
 
@@ -337,14 +337,14 @@ class ClientPortTests(TestCase):
     async def test_who_asks_much_is_answered_in_shares(self) -> None:
         """Questions without end are answered, a few in each turn, so that heartbeats and others have theirs."""
         cell = await self.started()
-        client, shares = self.client(cell), []
+        client, written = self.client(cell), []
         flush = client_port.Client.flush
-        self.patch(client_port.Client, "flush", lambda server: (shares.append(server), flush(server))[1])
-        self.patch(client_port, "SHARE_SECONDS", 1e-9)
+        self.patch(client_port.Client, "flush", lambda server: (written.append(server), flush(server))[1])
+        self.patch(shares, "SHARE_SECONDS", 1e-9)
         client.say(HELLO, *(Status(number) for number in range(400)))
         await cell.until(lambda: len(client.of(StatusReply)) == 400, 30)
         assert [reply.id for reply in client.of(StatusReply)] == list(range(400))
-        assert len(shares) > 100
+        assert len(written) > 100
 
     async def test_answers_that_become_possible_together_are_given_in_shares(self) -> None:
         """However many questions waited for the same index, others have their turns between the answers."""
@@ -356,7 +356,7 @@ class ClientPortTests(TestCase):
         self.patch(replica.host, "query", lambda *question: (asked.append(question), query(*question))[1])
         client.say(HELLO, *(Query(n, Consistency.LEASE, 0, "ledger", plain.encode(["sum", ["a"]])) for n in range(50)))
         await cell.until(lambda: len(waiting) == 50)
-        self.patch(client_port, "SHARE_SECONDS", 1e-9)
+        self.patch(shares, "SHARE_SECONDS", 1e-9)
         for ready in waiting:
             ready(True)
         assert len(asked) == 1
