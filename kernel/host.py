@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Applied", "MachineHost", "MachineMissing", "MachineStatus", "SessionEvent"]
 
 HISTORY_BYTES_MAX: Final = 256 << 20
-"""Bytes of log kept behind the last snapshot that :meth:`MachineHost.imaged` told of; beyond, the host takes one
+"""Bytes of log kept behind the last snapshot that :meth:`MachineHost.imaged` told of; beyond, a host that may takes one
 itself."""
 
 _NEVER: Final = (0, 0)
@@ -110,6 +110,9 @@ class MachineHost:
         """Batches that did not come out even: what could not be read of them is void."""
         self.marks: dict[tuple[int, int], tuple[int, int]] = {}
         """(member, machine) -> (incarnation, sequence) of the last chunk applied. Live; read only."""
+        self.images_itself = True
+        """Whether it takes a snapshot itself when much log has gathered. That takes long with much state, and is of no
+        use where somebody takes snapshots and keeps the log until then anyway."""
         self._random = random
         self._calls = Calls(cell, catalog, origin, random, self._good, until)
         self._history = _History(0, None)
@@ -141,7 +144,7 @@ class MachineHost:
         """
         assert slot > self.slot, f"slot {slot} comes after {self.slot}"
         self._history.add(slot, payload)
-        if self._history.bytes > HISTORY_BYTES_MAX:
+        if self._history.bytes > HISTORY_BYTES_MAX and self.images_itself:
             self._image_myself()
         self.slot = slot
         try:

@@ -70,6 +70,7 @@ class Node:
     ) -> None:
         self.core = core
         self.host = host
+        host.images_itself = False
         self.origin = origin
         self.disk = disk
         self.options = options
@@ -167,6 +168,7 @@ class Node:
             self.core.abandon_snapshot()
             return
         self.host = host
+        host.images_itself = False
         self.core.installed(slot, size, configuration, now)
         self._snapshot_slot, self._snapshot_size, self._log_bytes = slot, size, 0
         for done in self._outbox.settle(host.marks):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
+from quorate.kernel import host as host_module
 from quorate.kernel.applied import Applied
 from quorate.kernel.forwarding import Reply
 from quorate.kernel.gate import Gate
+from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Commit, Plain, SessionId, StateMachine, command, query
 from quorate.kernel.node import Node
 from quorate.kernel.node_options import Options as NodeOptions
@@ -586,6 +588,22 @@ def test_a_snapshot_is_due_when_the_log_takes_more_memory_than_allowed(monkeypat
     assert 0 < few <= 20
     node.snapshotted(Slot(node.host.slot), 40 * SLOT_COST)
     assert 40 < slots_until_due() <= 60
+
+
+def test_a_replica_stands_still_for_no_image_but_the_snapshots_that_are_due(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a large state these come after more log than a host keeps where nobody takes snapshots."""
+
+    def snapshot(host: MachineHost) -> Iterator[bytes]:
+        raise AssertionError("nothing goes on meanwhile")
+
+    monkeypatch.setattr(host_module, "HISTORY_BYTES_MAX", 1000)
+    monkeypatch.setattr(MachineHost, "snapshot", snapshot)
+    diary = cell.number("diary")
+    for n in range(20):
+        cell.value(cell.leader, diary, "write", [str(n) * 100])
+    cell.settle()
 
 
 def test_small_commands_wait_together_for_the_batch_before() -> None:
