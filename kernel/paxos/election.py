@@ -62,7 +62,6 @@ class Election:
         self._canvass: tuple[Ballot, set[MemberId]] | None = None
         self._preparation: Preparation | None = None
         self._own: int | None = None  # the record of our own promise, while it awaits the disk
-        self._given: int | None = None  # the same of our promise to somebody else
         self._vain = 0  # prepares in a row, our own and others', that led to nothing
 
     @property
@@ -156,7 +155,8 @@ class Election:
         self._round = ballot.round
         self._canvass = None
         self._wait(now, self._patience(self._options.lease // 2))
-        self._preparation = Preparation(ballot, Slot(self._learner.chosen + 1), roster.voters, waiver, self.due)
+        first = Slot(self._learner.chosen + 1)
+        self._preparation = Preparation(ballot, first, roster.voters, waiver, now, self.due)
         self._vain += 1
         self._own = self._effects.record(Promised(ballot))
         message = self._question(self._preparation)
@@ -166,8 +166,8 @@ class Election:
         return Prepare(preparation.ballot, preparation.first, self._roster.configuration.number, preparation.waiver)
 
     def _look_again(self, preparation: Preparation, now: int) -> None:
-        """Some answers may be missing after a while."""
-        self.due = min(preparation.until, now + self._options.lease // 2)
+        """Ask again after a while, and after twice as long then: voters may be slow rather than deaf."""
+        self.due = min(preparation.until, now + max(self._options.lease // 2, now - preparation.since))
 
     def on_promise(self, sender: MemberId, message: Promise, now: int) -> None:
         """A voter's answer to our prepare."""
@@ -183,8 +183,6 @@ class Election:
 
     def persisted(self, upto: int, now: int) -> None:
         """Records up to `upto` are durable: our own promise may count."""
-        if self._given is not None and self._given <= upto:
-            self._given = None
         if self._own is None or self._own > upto:
             return
         self._own = None
@@ -248,9 +246,7 @@ class Election:
             self.rest(now, now + self._patience(self._options.lease // 2) + self._options.lease // 2)
             self._vain += 1
             acceptor.promise(message.ballot)
-            self._given = self._effects.record(Promised(message.ballot))
-        elif self._given is not None:
-            return  # it asks again, and the answer only waits for the disk
+            self._effects.record(Promised(message.ballot))
         votes = acceptor.open_votes(max(message.first, Slot(learner.chosen + 1)))
         parts = vote_parts(votes, self._options.promise_limit)
         for i, part in enumerate(parts):

@@ -41,7 +41,8 @@ class _Answer:
 
 
 class Preparation:
-    """Phase 1 of one ballot, until a time: the promises so far. `waiver`: the leader's whose lease does not bind."""
+    """Phase 1 of one ballot, from a time until a time: the promises so far. `waiver`: the ballot whose lease does not
+    bind."""
 
     def __init__(
         self,
@@ -49,11 +50,13 @@ class Preparation:
         first: Slot,
         voters: frozenset[MemberId],
         waiver: Ballot = NO_BALLOT,
+        since: int = 0,
         until: int = NEVER,
     ) -> None:
         self.ballot = ballot
         self.first = first
         self.waiver = waiver
+        self.since = since
         self.until = until
         self._voters = voters
         self._answers: dict[MemberId, _Answer] = {}

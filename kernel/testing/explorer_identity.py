@@ -28,8 +28,6 @@ ORDERED: Final = frozenset({"_waiting", "questions", "in_flight"})
 _ATOMS: Final = frozenset({int, str, bytes, bool, float, type(None), Ballot, Value, Vote, Configuration})
 _WIRING: Final = (MethodType, FunctionType, Random, Options)
 _SKIPPED: Final = frozenset({"_takers", "_untaken", "_unwritten", "all", "recorded", "unwritten"})
-_AWAITED: Final = frozenset({"_own", "_given"})
-"""Records that await the disk."""
 _WIRED: Final = "wired"
 
 
@@ -77,7 +75,7 @@ class _Walk:
         return self._names[tuple(found)]
 
     def attribute(self, part: object, name: str, value: Any) -> Hashable:
-        if name in _AWAITED:
+        if name == "_own":  # records that await the disk
             if type(value) is deque:  # votes, with what is known of each
                 return tuple((self._newest - record, *rest) for record, *rest in value)
             return None if value is None else self._newest - value
