@@ -413,7 +413,7 @@ class ZooKeeperFront(Service):
     def session_ended(self, session: SessionId, expired: bool) -> None:
         """A session attached here ended. One that its client closed gets its answer first."""
         connection = self.by_session.get(session)
-        if connection is not None and connection.stage is not Stage.ENDING:
+        if connection is not None and (expired or connection.stage is not Stage.ENDING):
             connection.drop()
 
     def session_moved(self, session: SessionId) -> None:

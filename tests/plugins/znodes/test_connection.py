@@ -514,6 +514,22 @@ def test_events_for_a_slow_client_wait_in_its_socket_only(room: Room) -> None:
     assert [each.path for each in slow.heard()] == [b"/n%d" % number for number in range(50)]
 
 
+def test_a_farewell_that_comes_too_late(room: Room) -> None:
+    """When the session expires before its client's farewell is applied, the connection ends as any other of an expired
+    session: what was to come before the farewell could not be answered in its order any more (ZK-3.2)."""
+    talk = room.talk()
+    room.cell.propose(lambda cell: cell.end(SessionId(talk.session), True))
+    talk.send(
+        talk.say(Op.CREATE, create(b"/a")),
+        talk.say(Op.EXISTS, path_watch(b"/")),
+        talk.say(Op.CREATE, create(b"/b")),
+        talk.say(Op.CLOSE_SESSION),
+    )
+    room.turn()
+    assert [each.xid for each in talk.heard()] == []
+    assert talk.wire.closed
+
+
 def test_what_is_answered_at_a_pause_is_counted_one_by_one(room: Room) -> None:
     """Each request and each reply, however many reads stand between two writes, and no event as a reply."""
     talk = room.talk()
