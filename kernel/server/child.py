@@ -5,8 +5,8 @@ replica of 70 MiB with 10,000 nodes), while the replica goes on; encoding in sli
 two states at once.
 What makes it safe in a process with threads and sockets:
 
-* the child first closes every inherited descriptor but standard output, standard error and its own pipe, so that
-  connections end when the parent ends, and locks stay the parent's;
+* the child first closes every inherited descriptor but the three standard ones and its own pipe, so that connections
+  end when the parent ends, and locks stay the parent's;
 * on Linux it dies with the parent; it is nice, collects no garbage (that would copy pages) and ends by ``os._exit``, so
   that neither exit hooks nor buffered output of the parent run twice;
 * it takes no lock that a thread of the parent could have held: it runs the machines' ``snapshot`` and writes files.
@@ -30,6 +30,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
     from .lean import Reactor
 
 NICE: Final = 10
@@ -50,6 +52,8 @@ class Child:
         self._reactor = reactor
         self._done = done
         self._words = b""
+        self._reaping: IDelayedCall | None = None
+        self._reaped = False
         self._descriptor, writing = os.pipe()
         parent = os.getpid()
         with warnings.catch_warnings():
@@ -69,10 +73,16 @@ class Child:
 
     def kill(self) -> None:
         """End it; `done` is not called."""
+        if self._reaped:
+            return
+        self._reaped = True
         if self._descriptor >= 0:
             self._close()
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        if self._reaping is not None:
+            self._reaping.cancel()
+            self._reaping = None
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -100,10 +110,12 @@ class Child:
 
     def _reap(self) -> None:
         """The pipe has ended, so the process is about to."""
+        self._reaping = None
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
-            self._reactor.callLater(_REAP, self._reap)
+            self._reaping = self._reactor.callLater(_REAP, self._reap)
             return
+        self._reaped = True
         code = os.waitstatus_to_exitcode(status)
         words = self._words.decode(errors="replace")
         self._done(None if code == 0 else words or f"the child ended with status {code}")

@@ -59,7 +59,11 @@ class Dial:
     def _connect(self, endpoint: Endpoint) -> None:
         if self._done:
             return
-        sock = self._sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+        try:
+            sock = self._sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+        except OSError as error:
+            self._reactor.callLater(0, self._fail, error)
+            return
         sock.setblocking(False)
         code = sock.connect_ex(endpoint.address)
         if code in (0, errno.EINPROGRESS, errno.EAGAIN):

@@ -203,8 +203,8 @@ class JournalThread:
             self._began = self._reactor.seconds()
             try:
                 sync.sync(file.fileno(), partial(self._synced, batch))
-            except OSError as error:
-                raise self._journal.sync_failed(error) from error
+            except OSError:  # nothing was begun, for want of memory perhaps: then the thread waits for the disk
+                self._give(partial(self._sync_itself, batch, file))
         except JournalFull:
             self._give(partial(self._write, batch))
         except JournalFailed as error:
@@ -312,6 +312,14 @@ class JournalThread:
                 break
         if waited:
             self._tell(partial(self._written.disk_full, None))
+        return partial(self._report_written, batch.upto)
+
+    def _sync_itself(self, batch: Batch, file: RealFile) -> Callable[[], None]:
+        try:
+            file.datasync()
+        except OSError as error:
+            raise self._journal.sync_failed(error) from error
+        self._journal.synced(batch)
         return partial(self._report_written, batch.upto)
 
     def _forget_upto(self, slot: Slot) -> Callable[[], None]:

@@ -136,8 +136,8 @@ class LeanConnection:
 
     def resume(self) -> None:
         if not self._reading and not self.closed and not self._closing:
-            self._reading = True
             self.reactor.addReader(self)
+            self._reading = True
 
     def send(self, piece: bytes) -> None:
         """Send one piece now, or keep what the socket does not take."""
@@ -330,7 +330,7 @@ class LeanListener:
         self._kept = reserve
         self.endpoint: Endpoint = listening(endpoint)
         self.turned_away = 0
-        """Connections refused for want of descriptors."""
+        """Connections refused for want of descriptors, or of other room in the system."""
         self._sock = socket.socket(self.endpoint.family, socket.SOCK_STREAM)
         try:
             self._bind(backlog)
@@ -402,8 +402,12 @@ class LeanListener:
             if sock.fileno() >= ceiling:  # the kernel gives the lowest number that is free
                 sock.close()
                 self.turned_away += 1
-            else:
+                continue
+            try:
                 self._accepted(sock, address)
+            except OSError:  # the system has no room for it, or it has ended already: no reason to end ourselves
+                sock.close()
+                self.turned_away += 1
 
     def connectionLost(self, reason: Failure) -> None:
         self.stop()

@@ -133,8 +133,11 @@ class RealFile:
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = (
+                self._descriptor,
+                -1,
+            )  # it is closed, and its number another's, also after EIO
+            os.close(descriptor)
 
 
 class RealLock:

@@ -78,3 +78,19 @@ def test_can_be_killed() -> None:
     with pytest.raises(ChildProcessError):
         os.waitpid(child.pid, 0)
     assert told == []
+
+
+def test_can_be_killed_when_it_is_about_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pipe has ended and it has not: it is reaped all the same, and nobody is told any more."""
+    reactor, told = MemoryReactorClock(), []
+    child = Child(reactor, lambda: None, told.append)  # type: ignore[arg-type]
+    assert select.select([child.fileno()], [], [], 10)[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "waitpid", lambda pid, options: (0, 0))
+        child.doRead()
+    child.kill()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child.pid, 0)
+    assert not reactor.getDelayedCalls()
+    child.kill()
+    assert told == []

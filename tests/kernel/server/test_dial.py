@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
+import pytest
 from quorate.kernel.server.dial import Dial
 from twisted.internet.testing import MemoryReactorClock
 
@@ -31,4 +33,19 @@ def test_a_call_that_is_given_up_never_begins() -> None:
     reactor.advance(0)
     assert dial.fileno() == -1
     assert not reactor.getWriters()
+    assert not reactor.getDelayedCalls()
+
+
+def test_a_call_that_gets_no_socket_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for the call hears at once what is wrong here, not later that the other does not answer."""
+
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    reactor = MemoryReactorClock()
+    failed: list[Exception] = []
+    Dial(reactor, "tcp:127.0.0.1:1", lambda _: None, failed.append)
+    monkeypatch.setattr(socket, "socket", refuse)
+    reactor.pump((0, 0))
+    assert [str(each) for each in failed] == ["[Errno 24] Too many open files"]
     assert not reactor.getDelayedCalls()

@@ -142,6 +142,28 @@ def test_a_failed_write_ends_everything(bench: Bench, monkeypatch: pytest.Monkey
     assert len(writes) == tried
 
 
+def test_a_sync_that_the_kernel_does_not_take_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was begun, so nothing is uncertain: the disk is as good as before."""
+
+    def refuse(sync: KernelSync, descriptor: int, done: Any) -> None:
+        raise OSError(errno.EAGAIN, "no room for a request")
+
+    if (made := Bench(tmp_path / "replica", kernel_syncs)).thread._sync is None:
+        pytest.skip("the kernel syncs nothing by itself here")
+    monkeypatch.setattr(KernelSync, "sync", refuse)
+    synced: list[threading.Thread] = []
+    datasync = RealFile.datasync
+    monkeypatch.setattr(
+        RealFile, "datasync", lambda file: (synced.append(threading.current_thread()), datasync(file))[1]
+    )
+    last = made.promise()
+    made.thread.flush()
+    assert made.hear(1) == [("durable", last)]
+    assert synced[0] is not threading.current_thread()
+    made.thread.stop()
+    made.recovered.close()
+
+
 def test_a_full_disk_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room is told once; the same batch is written as soon as there is some."""
     monkeypatch.setattr(journal_thread, "_RETRY_SECONDS", 0.01)

@@ -231,6 +231,38 @@ def test_survives_running_out_of_descriptors(reactor: MemoryReactorClock, listen
     again.close()
 
 
+def test_a_connection_that_cannot_be_taken_does_not_close_the_door(reactor: MemoryReactorClock) -> None:
+    """Where the system has no room to watch one more descriptor, that caller is refused and others are not."""
+    accepted: list[socket.socket] = []
+
+    def take(sock: socket.socket, address: object) -> None:
+        accepted.append(sock)
+        if len(accepted) == 1:
+            raise OSError(errno.ENOSPC, "no room to watch one more")
+
+    made = LeanListener(reactor, "tcp:0", take)  # type: ignore[arg-type]
+    callers = [socket.create_connection(("127.0.0.1", made.port())) for _ in range(2)]
+    made.doRead()
+    assert (len(accepted), made.turned_away) == (2, 1)
+    assert callers[0].recv(1) == b""
+    assert made in reactor.getReaders()
+    made.stop()
+    for sock in (*callers, *accepted):
+        sock.close()
+
+
+def test_what_could_not_be_watched_is_not_unwatched() -> None:
+    """By then its number may be another's, who would never hear anything again."""
+    mine, theirs = socket.socketpair()
+    reactor = mock.Mock(**{"addReader.side_effect": OSError(errno.ENOSPC, "no room to watch one more")})
+    connection = LeanConnection(reactor, mine)
+    with pytest.raises(OSError, match="no room"):
+        connection.start()
+    connection.close()
+    reactor.removeReader.assert_not_called()
+    theirs.close()
+
+
 def test_leaves_descriptors_to_others(reactor: MemoryReactorClock) -> None:
     """Callers may have all descriptors but those in reserve, which the journal and the peers need."""
     accepted: list[socket.socket] = []

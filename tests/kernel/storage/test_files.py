@@ -143,3 +143,21 @@ def test_a_short_write_ends_in_its_reason(tmp_path: Path, file_limit: int) -> No
     assert out_of_space(caught.value)
     assert file.size() == file_limit
     file.close()
+
+
+def test_a_close_that_fails_is_a_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptor is gone also then: closing again would close whoever has its number by now."""
+    file = RealFileSystem().create(str(tmp_path / "file"))
+    closed: list[int] = []
+
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        raise OSError(errno.EIO, "what was written late is lost")
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(OSError, match="lost"):
+        file.close()
+    file.close()
+    monkeypatch.undo()
+    assert len(closed) == 1
+    os.close(closed[0])
