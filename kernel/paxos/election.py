@@ -11,8 +11,8 @@ a voter leaves unanswered is said again meanwhile: a message that was lost must 
 A voter helps no candidate while a grant of its own binds it (:mod:`.acceptor`), itself included, nor one that its
 configuration does not know, unless the candidate follows a newer configuration.
 
-Who hears of no leader and may not campaign (a learner, a member that was removed or whose disk is damaged) asks the
-others in turn for what they know to be chosen.
+Who hears of no leader and may not campaign (a learner, a member that was removed or whose disk is damaged, or that has
+much left to apply) asks the others in turn for what they know to be chosen.
 """
 
 from __future__ import annotations
@@ -94,8 +94,11 @@ class Election:
         self.due = max(now, until) + self._random.randrange(self._options.campaign_spread + 1)
 
     def may_campaign(self) -> bool:
-        """Whether this member votes, and is whole."""
-        return self._acceptor.whole(self._learner.chosen) and self._roster.votes()
+        """Whether this member votes, is whole, and has little left to apply: a leader does so at once, before it can
+        serve."""
+        learner = self._learner
+        ready = learner.backlog <= self._options.apply_limit
+        return ready and self._acceptor.whole(learner.chosen) and self._roster.votes()
 
     def tick(self, now: int) -> None:
         """It is due: ask again for the promises that did not come, or campaign."""

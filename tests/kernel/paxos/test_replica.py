@@ -184,6 +184,27 @@ def test_much_that_is_chosen_at_once_is_applied_a_portion_a_turn() -> None:
     assert portions == [[1, 2, 3], [4, 5, 6], [7]]
 
 
+def test_who_has_much_to_apply_does_not_stand_before_it_is_done() -> None:
+    """A leader applies everything at once: its first turn would outlast its lease."""
+    value = Value(Kind.COMMANDS, b"x" * 1000)
+    state = DurableState(NO_BALLOT, (), Slot(0), Slot(0), cell())
+    options = Options(apply_limit=3 * (1000 + SLOT_COST))
+    core = Replica(MemberId(1), 1, state, options=options, random=Random(1), now=0)
+    core.receive(Sender(MemberId(3), 1), Chosen(Slot(1), (value,) * 7, Slot(7)), 1)
+    now = options.campaign_spread
+    core.tick(now)
+    assert len(core.ready().committed) == 3
+    assert core.status is Status.FOLLOWER
+    while core.next_tick() == 0:
+        core.tick(now)
+        core.ready()
+    while core.status is Status.FOLLOWER:
+        now = core.next_tick()
+        assert now <= options.campaign_spread + options.lease + options.campaign_spread
+        core.tick(now)
+    assert core.status is Status.CANVASSING
+
+
 def test_an_older_vote_that_survived_in_a_damaged_slot_is_not_believed() -> None:
     """The newest one is unreadable; the older may carry another value."""
     value = Value(Kind.COMMANDS, b"x")
