@@ -49,6 +49,7 @@ class Held:
         self.token = inner.token
         self._session = session
         self._inner = inner
+        self._lost: threading.Event | None = None
 
     def remaining(self) -> float:
         """For how many seconds the grant surely holds; 0 in jeopardy, when lost and when released."""
@@ -60,13 +61,15 @@ class Held:
 
     def wait_lost(self, timeout: float | None = None) -> LockLost | None:
         """Wait until the grant is lost; the reason, or None if it was not within `timeout` seconds."""
-        done = threading.Event()
+        if self._lost is None:
+            lost = threading.Event()
 
-        async def tell() -> None:
-            self._inner.lost.then(done.set)
+            async def tell() -> None:
+                self._inner.lost.then(lost.set)
 
-        self._session.background.run(tell())
-        return self._inner.lost.result() if done.wait(timeout) else None
+            self._session.background.run(tell())
+            self._lost = lost
+        return self._inner.lost.result() if self._lost.wait(timeout) else None
 
     def release(self) -> Released:
         """Give it back, any number of times."""

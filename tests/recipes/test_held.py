@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from quorate.kernel.client.outputs import Gap
+from quorate.recipes import blocking
 from quorate.recipes.held import LockLost
 from quorate.recipes.lock import Lock
 
@@ -60,3 +61,15 @@ def test_a_gap_before_the_grant_is_known_makes_it_look_again(loop: Any, cell: An
                 held.check()
 
     loop.run(scenario())
+
+
+def test_waiting_again_and_again_leaves_nothing_behind(cell: Any) -> None:
+    """A thread may look every second for years whether its grant is lost."""
+    with blocking.connect([cell.endpoint], timeout=5.0) as session:
+        held = blocking.Lock(session, "job").acquire()
+        for _ in range(5):
+            assert held.wait_lost(0) is None
+        assert len(held._inner.lost._callbacks) == 1
+        blocking.Lock(session, "job").break_("why")
+        assert "why" in str(held.wait_lost(10))
+        assert held.wait_lost() is held.wait_lost(0)
