@@ -97,13 +97,14 @@ class AskedReads:
         self._number = incarnation % _RUN * _RUN
         self.gathered: list[tuple[int, bool]] = []  # reads for which nothing was asked yet, and whether by round
         self._since = 0
-        self.questions: dict[int, _Question] = {}  # questions without an answer, by number
+        self.questions: dict[int, _Question] = {}
+        """Questions without an answer by number, those first that have waited longest since they were asked."""
 
     def due(self) -> int | None:
         """When an unanswered question is to be repeated; None if there is none."""
         if not self.questions:
             return None
-        return min(question.asked for question in self.questions.values()) + self._patience
+        return next(iter(self.questions.values())).asked + self._patience
 
     def gather(self, context: int, by_round: bool, now: int) -> None:
         """A read wants to know how far it must wait; `by_round`: without reliance on a clock."""
@@ -124,10 +125,14 @@ class AskedReads:
 
     def tick(self, leader: MemberId | None, now: int) -> None:
         """Repeat what went unanswered for too long."""
-        for number, question in self.questions.items():
-            if leader is not None and now - question.asked >= self._patience:
-                self.questions[number] = question._replace(asked=now)
-                self._effects.send(leader, ReadIndex(number, question.by_round))
+        questions = self.questions
+        while questions and leader is not None:
+            number, question = next(iter(questions.items()))
+            if now - question.asked < self._patience:
+                return
+            del questions[number]
+            questions[number] = question._replace(asked=now)
+            self._effects.send(leader, ReadIndex(number, question.by_round))
 
     def granted(self, number: int, slot: Slot) -> None:
         """The leader answered."""

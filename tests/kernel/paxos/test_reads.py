@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import pytest
 from quorate.kernel.paxos.ballot import NO_SLOT, MemberId, Slot
 from quorate.kernel.paxos.effects import Effects
@@ -126,6 +129,33 @@ def test_each_kind_of_read_has_its_question() -> None:
     assert out.messages[2:] == [Send(TWO, by_round)]
     asked.granted(by_round.context, Slot(5))
     assert out.results == [ReadResult(8, Slot(4)), ReadResult(7, Slot(5)), ReadResult(9, Slot(5))]
+
+
+def test_open_questions_cost_nothing_until_one_is_to_be_repeated() -> None:
+    """Many are open where the leader is far away, and each turn looks when the next is due."""
+
+    class Glimpsed(dict[int, Any]):
+        def values(self) -> Any:
+            return glimpse(super().values())
+
+        def items(self) -> Any:
+            return glimpse(super().items())
+
+    def glimpse(all_: Iterable[Any]) -> Iterator[Any]:
+        yield next(iter(all_))
+        raise AssertionError("each question is looked at")
+
+    out = effects()
+    asked = AskedReads(1, 100, out)
+    asked.questions = Glimpsed()
+    for now in range(50):
+        asked.gather(now, False, now)
+        asked.ask(TWO)
+    out.messages.clear()
+    assert asked.due() == 100
+    asked.tick(TWO, 101)
+    assert len(out.messages) == 2
+    assert asked.due() == 102
 
 
 def test_an_unanswered_question_is_repeated_not_multiplied() -> None:
