@@ -188,9 +188,11 @@ def _supervise(directory: Path, cell: local.LocalCell, *, temporary: bool, as_js
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(supervisor.stop()))
     reactor.run()
-    local.save(directory, supervisor.cell, None)
     if wrong:
+        with contextlib.suppress(Complaint):  # the first thing that went wrong is what to say
+            local.save(directory, supervisor.cell, None)
         raise wrong[0]
+    local.save(directory, supervisor.cell, None)
     return Exit.DONE
 
 

@@ -155,10 +155,13 @@ def _is_busy(port: int) -> bool:
 
 def load(directory: Path) -> tuple[LocalCell, Running | None] | None:
     """What `directory` remembers, None if no cell was ever started there."""
+    path = directory / _FILE
     try:
-        text = (directory / _FILE).read_text()
+        text = path.read_text()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise Complaint(f"{path} cannot be read: {error.strerror}", "name the folder of a cell of yours") from None
     try:
         known = json.loads(text)
         lists = {each: tuple(known.get(each, ())) for each in ("machines", "allow", "path", "options")}
@@ -169,7 +172,7 @@ def load(directory: Path) -> tuple[LocalCell, Running | None] | None:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Complaint(
-            f"{directory / _FILE} cannot be read: {error!r}", "it is written by `quorate cell run`; restore it"
+            f"{path} cannot be read: {error!r}", "it is written by `quorate cell run`; restore it"
         ) from None
 
 
@@ -177,8 +180,11 @@ def save(directory: Path, cell: LocalCell, running: Running | None) -> None:
     """Remember `cell`, in one step."""
     known = {**cell._asdict(), "running": running._asdict() if running else None}
     fresh = directory / (_FILE + ".new")
-    fresh.write_text(json.dumps(known, indent=2) + "\n")
-    fresh.replace(directory / _FILE)
+    try:
+        fresh.write_text(json.dumps(known, indent=2) + "\n")
+        fresh.replace(directory / _FILE)
+    except OSError as error:
+        raise Complaint(f"{fresh} cannot be written: {error.strerror}", "see that there is room on the disk") from None
 
 
 def remove_control(path: str) -> None:
@@ -192,7 +198,11 @@ def remove_control(path: str) -> None:
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
     """Be the only one who runs the cell in `directory`; the kernel frees it whatever way this process ends."""
-    lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = directory / _LOCK
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Complaint(f"{path} cannot be made: {error.strerror}", "give a --dir that you may write to") from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -110,6 +110,9 @@ class Supervised(ProcessProtocol):
                 None,
                 childFDs={0: "w", 1: log, 2: log},
             )
+        except OSError as error:
+            self._fall(f"cannot start: {error.strerror}")
+            return
         finally:
             os.close(log)
         self.state = _State.RUNNING

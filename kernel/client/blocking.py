@@ -13,6 +13,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -32,6 +33,9 @@ class Background:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._ending = False
+        """Nothing that is given to the loop from now on would be run."""
         self._thread = threading.Thread(target=self._loop.run_forever, name="quorate client", daemon=True)
         self._thread.start()
 
@@ -40,10 +44,10 @@ class Background:
         not waited for."""
         try:
             self.check()
+            future = self._given(work)
         except BaseException:
             work.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
@@ -52,8 +56,10 @@ class Background:
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Have a callback run there, if there still is such a thread."""
-        if os.getpid() == self._process and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback)
+        if os.getpid() == self._process:
+            with self._lock:
+                if not self._ending:
+                    self._loop.call_soon_threadsafe(callback)
 
     def check(self) -> None:
         """Raise unless the calling thread may wait for this loop."""
@@ -61,8 +67,12 @@ class Background:
             raise ForkedClient("this session belongs to the parent process; open one in this process")
         if threading.current_thread() is self._thread:
             raise WrongThread("a callback of this session cannot wait for the session: it would wait for itself")
-        if self._loop.is_closed():
-            raise SessionClosed("this client closed the session")
+
+    def _given(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._lock:
+            if self._ending:
+                raise SessionClosed("this client closed the session")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         """End the thread. What still runs there is cancelled."""
@@ -74,9 +84,14 @@ class Background:
             await asyncio.gather(*others, return_exceptions=True)
             self._loop.stop()
 
-        if os.getpid() == self._process and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(cancel_all(), self._loop)
-            self._thread.join()
+        if os.getpid() != self._process:
+            return
+        with self._lock:
+            first, self._ending = not self._ending, True
+            if first:
+                asyncio.run_coroutine_threadsafe(cancel_all(), self._loop)
+        self._thread.join()
+        if first:
             self._loop.close()
 
 

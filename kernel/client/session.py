@@ -536,8 +536,9 @@ class SessionCore:
         self._out.append(Finished())
 
     def _wrong_cell(self, other: str) -> None:
-        error = WrongCell(f"this client belongs to cell {self.cell.hex()}, the member to {other}")
-        self._end(Turn.EXPIRED if self.session else Turn.CLOSED, error)
+        if not self.state.final:
+            error = WrongCell(f"this client belongs to cell {self.cell.hex()}, the member to {other}")
+            self._end(Turn.EXPIRED if self.session else Turn.CLOSED, error)
         self._finish("wrong cell")
 
     def _learn(self, leader: int, members: Sequence[native.Member]) -> None:

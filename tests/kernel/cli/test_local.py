@@ -96,3 +96,15 @@ def test_an_impossible_number_of_replicas_is_a_complaint(count: int) -> None:
     """A local cell has one to nine replicas."""
     with pytest.raises(Complaint, match=str(count)):
         local.check_replicas(count)
+
+
+def test_a_folder_that_cannot_be_used_is_a_complaint(tmp_path: Path) -> None:
+    """Whoever names a file, or a folder that nobody may write to, is told which path it was about and what to do."""
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(Complaint, match="cannot be read: Not a directory"):
+        local.load(file)
+    with pytest.raises(Complaint, match="cannot be made: Not a directory"), local.held(file):
+        pass
+    with pytest.raises(Complaint, match="cannot be written: Not a directory"):
+        local.save(file, LocalCell("c", 3, 20_000), None)

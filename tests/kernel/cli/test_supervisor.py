@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -165,6 +166,35 @@ def test_who_is_started_while_it_ends_starts_again(tmp_path: Path) -> None:
         replica.processEnded(Failure(ProcessDone(0)))
         assert gone.called
         assert starts.count == count
+
+
+def test_who_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """Without room for one more process: a second later, and a second after that, until there is."""
+
+    class Full(Starts):
+        """No room at first."""
+
+        def __init__(self, directory: Path) -> None:
+            super().__init__(directory)
+            self.later: list[Any] = []
+            self.said: list[str] = []
+            self.callLater = lambda delay, call: self.later.append(call)
+            self.tell = self.said.append
+
+        def spawnProcess(self, replica: Any, *words: Any, **more: Any) -> Any:
+            if len(self.said) < 2:
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            return super().spawnProcess(replica, *words, **more)
+
+    full = Full(tmp_path)
+    replica = Supervised(full, 0)  # type: ignore[arg-type]
+    replica.start()
+    for tries in (1, 2):
+        assert (full.count, len(full.said)) == (0, tries)
+        replica._again = None
+        full.later.pop()()
+    assert (full.count, replica.pid) == (1, 1)
+    assert "cannot start: Resource temporarily unavailable" in replica.why_down
 
 
 def test_a_paused_replica(new_cell: Any, quorate: Any) -> None:

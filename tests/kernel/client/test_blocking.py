@@ -106,3 +106,30 @@ def test_waiting_for_oneself_is_refused(cell: Any) -> None:
         session.background.soon(call)
         assert done.wait(10)
         assert len(caught) == 1
+
+
+def test_a_call_in_the_moment_of_the_end() -> None:
+    """When the loop has stopped and is not closed yet, nobody would ever answer: the call is told so at once."""
+    background = blocking.Background()
+    join, told = background._thread.join, []
+
+    async def nothing() -> None:
+        pass
+
+    def call() -> None:
+        with pytest.raises(SessionClosed):
+            background.run(nothing())
+        told.append("closed")
+
+    def joined() -> None:
+        join()
+        late = threading.Thread(target=call, daemon=True)
+        late.start()
+        late.join(10)
+
+    background._thread.join = joined  # type: ignore[method-assign, assignment]
+    background.stop()
+    background.soon(lambda: told.append("never"))
+    background.stop()
+    assert told[0] == "closed"
+    assert set(told) == {"closed"}

@@ -652,6 +652,16 @@ def test_close_without_a_connection(play: Play) -> None:
     assert play.states() == [State.ALIVE, State.CONNECTING, State.CLOSED]
 
 
+def test_close_and_then_another_cell(play: Play) -> None:
+    """The member that is asked to close the session turns out to be of another cell: it is left, and that is all."""
+    play.core.disconnected("broken", play.now)
+    play.core.close(play.now)
+    play.wait(1)
+    play.greet(cell=b"d" * 16)
+    assert play.states()[-1] is State.CLOSED
+    assert isinstance(play.told[-1], Finished)
+
+
 def test_close_before_a_session(play: Play) -> None:
     """Without a session there is nothing to tell."""
     play = Play()
