@@ -150,6 +150,10 @@ class Node:
         self._snapshot_slot = self.host.slot
         return Slot(self.host.slot)
 
+    def snapshot_failed(self) -> None:
+        """The snapshot that began came to nothing: another is due, without more of the log."""
+        self.snapshot_due = True
+
     def prepare(self, chunks: Iterable[bytes]) -> MachineHost:
         """A host that is what a peer's snapshot says. It touches nothing else of the node: with much state it takes
         long, and a driver may do it on another thread meanwhile.

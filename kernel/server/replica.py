@@ -499,6 +499,9 @@ class LiveReplica:
         self.node.snapshotted(taken.slot, taken.size)
         self.journal.forget(floor)
 
+    def snapshot_failed(self) -> None:
+        self.node.snapshot_failed()
+
     def snapshot_fetched(self, fetched: SnapshotFile) -> None:
         """A peer's snapshot is on the disk: prepare a host from it beside the reactor, which goes on meanwhile."""
 

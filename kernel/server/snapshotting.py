@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PIECE: Final = 256 << 10
 PAUSE_SECONDS: Final = 30.0
-"""After a snapshot that failed."""
+"""Until another snapshot is begun after one that failed."""
 
 
 class Wanting(Protocol):
@@ -47,6 +47,9 @@ class Wanting(Protocol):
 
     def snapshot_taken(self, taken: SnapshotFile, floor: Slot) -> None:
         """It is durable and verified; the journal may be forgotten up to `floor`."""
+
+    def snapshot_failed(self) -> None:
+        """What was begun came to nothing."""
 
     def snapshot_fetched(self, fetched: SnapshotFile) -> None:
         """A peer's snapshot is durable and verified: install it."""
@@ -117,6 +120,7 @@ class Snapshotting:
         except (StorageError, OSError) as error:
             self._not_before = self._clock() + int(PAUSE_SECONDS * 1_000_000)
             self._log.error("no snapshot at slot {slot}: {error}", slot=slot, error=error)
+            self._wanting.snapshot_failed()
             return
         self._wanting.snapshot_taken(taken, self.retire())
 

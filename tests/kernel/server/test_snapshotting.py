@@ -39,6 +39,9 @@ class Wanting:
     def snapshot_taken(self, taken: SnapshotFile, floor: Slot) -> None:
         raise AssertionError("none is taken here")
 
+    def snapshot_failed(self) -> None:
+        raise AssertionError("none is taken here")
+
     def snapshot_fetched(self, fetched: SnapshotFile) -> None:
         self.fetched.append(fetched)
 
