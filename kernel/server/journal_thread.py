@@ -140,7 +140,12 @@ class JournalThread:
 
     def append(self, records: Sequence[Record]) -> int:
         """Gather `records`; returns the number of the last one. Call :meth:`flush` at the end of the turn."""
-        return self._journal.last if self._failed else self._journal.append(records)
+        if not self._failed:
+            try:
+                return self._journal.append(records)
+            except JournalFailed as error:  # a thread is about to tell
+                self._report_failure(error)
+        return self._journal.last
 
     @property
     def last(self) -> int:
@@ -154,7 +159,11 @@ class JournalThread:
         if self._put_off >= PUT_OFF_MAX:
             self._forget_now()
             return
-        batch = self._journal.seal()
+        try:
+            batch = self._journal.seal()
+        except JournalFailed as error:
+            self._report_failure(error)
+            return
         if batch is not None:
             self._busy = True
             if self._forget is not None:

@@ -12,7 +12,8 @@ answers do not wait for the end of a turn in which clients are served: they are 
 
 The driver stops voting when its disk fails or its peers condemn its disk: it falls silent, says so in the log and
 in its status, and goes on only as a process that can be asked. It stops altogether when the log cannot be applied
-(:class:`..stop.StopReplica`).
+(:class:`..stop.StopReplica`), and when an assertion or anything else fails on the way: a slot that was applied by half,
+or chosen and then forgotten, would make this replica differ from the others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from .. import __version__
 from ..applied import Applied
@@ -293,7 +295,11 @@ class LiveReplica:
     # ---------------------------------------------------------------- what the peers say
 
     def heard(self, sender: Sender, message: AnyMessage) -> None:
-        self.node.receive(sender, message, self.clocks.monotonic())
+        try:
+            self.node.receive(sender, message, self.clocks.monotonic())
+        except Exception as error:
+            self._broken(error)
+            return
         if isinstance(message, _NOW):
             self._turn()
         elif type(message) not in _QUIET or self.core.stirred:
@@ -328,6 +334,8 @@ class LiveReplica:
 
     def _release(self) -> None:
         """What is durable may be told and counted."""
+        if self.ailing is not None:
+            return
         waiting = self._waiting
         upto = 0
         while waiting and waiting[0].number <= self._durable:
@@ -335,7 +343,10 @@ class LiveReplica:
             upto = released.upto
             self.peers.send_all(released.sends)
         if upto:
-            self.node.persisted(upto, self.clocks.monotonic())
+            try:
+                self.node.persisted(upto, self.clocks.monotonic())
+            except Exception as error:
+                self._broken(error)
 
     # ---------------------------------------------------------------- the turn
 
@@ -348,8 +359,8 @@ class LiveReplica:
         now = self.clocks.monotonic()
         try:
             ready = self.node.turn(now, self.clocks.wall())
-        except (StopReplica, MemoryError) as error:
-            self._give_up(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            self._broken(error)
             return
         if not self._running:  # somebody who was told of an answer stopped us
             return
@@ -417,6 +428,13 @@ class LiveReplica:
             self._arm(now)
         else:
             self._turn()
+
+    def _broken(self, error: Exception) -> None:
+        """The core found a rule broken, or the log cannot be applied, or what was applied cannot be told: whatever is
+        half done now, nothing may follow from it."""
+        if not isinstance(error, (StopReplica, MemoryError)):
+            self._log.failure("what must not happen, and should be reported", Failure(error))
+        self._give_up(f"{type(error).__name__}: {error}")
 
     def _give_up(self, reason: str) -> None:
         """The log cannot be applied here: this process must end."""
@@ -521,7 +539,11 @@ class LiveReplica:
             return
         self.turns.request()
         if isinstance(found, MachineHost):
-            self.node.install(fetched.slot, fetched.size, fetched.configuration, found, self.clocks.monotonic())
+            try:
+                self.node.install(fetched.slot, fetched.size, fetched.configuration, found, self.clocks.monotonic())
+            except Exception as error:
+                self._broken(error)
+                return
             if self.host.slot == fetched.slot:  # else the log had passed it, and it was not installed
                 self.host.imaged(fetched.slot, lambda: self._recovered.snapshots.chunks(fetched.slot))
                 self.journal.forget(self.snapshotting.retire())

@@ -164,6 +164,17 @@ def test_a_sync_that_the_kernel_does_not_take_is_waited_for(tmp_path: Path, monk
     made.recovered.close()
 
 
+def test_a_journal_that_fails_on_a_thread_is_told_by_who_asks_first(bench: Bench) -> None:
+    """What is appended or flushed before the thread's word comes is no error of whoever does it."""
+    for failing in (bench.promise, bench.thread.flush):
+        bench.thread._failed = False
+        bench.recovered.journal._failure = None
+        bench.promise()
+        bench.recovered.journal._failure = "the disk is failing"
+        failing()
+        assert bench.told.said.pop() == ("failed", "the disk is failing")
+
+
 def test_a_full_disk_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room is told once; the same batch is written as soon as there is some."""
     monkeypatch.setattr(journal_thread, "_RETRY_SECONDS", 0.01)

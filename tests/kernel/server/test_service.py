@@ -228,6 +228,36 @@ class CellTests(TestCase):
         await cell.until(lambda: cell.replica(missing).ailing)
         assert "MemoryError" in cell.replica(missing).ailing
 
+    async def test_a_broken_rule_stops_the_replica(self) -> None:
+        """Whichever step it shows in. What would follow from it is not sent, written or applied, and the others go
+        on."""
+        cell = await self.started()
+        victim = next(m for m in cell.running if m != cell.leader())
+        for count, step in enumerate(("receive", "persisted", "turn"), 1):
+
+            def broken(*_: Any) -> None:
+                raise AssertionError("two values for one slot")
+
+            self.patch(cell.replica(victim).node, step, broken)
+            assert value(await cell.add(next(m for m in cell.running if m != victim), "a")) == count
+            await cell.until(lambda: cell.stopped)
+            assert "two values for one slot" in cell.stopped.pop(victim)
+            assert not cell.replica(victim).serves
+            assert not cell.replica(victim).peers.connected()
+            assert self.flushLoggedErrors(AssertionError)
+            await cell.stop(victim)
+            cell.start(victim)
+            await cell.serving()
+
+    async def test_who_cannot_be_told_of_an_answer_stops_the_replica(self) -> None:
+        """The slots behind that one were chosen and would never be applied here: it would differ without a word."""
+        cell = await self.started(size=1)
+        replica = cell.replica(1)
+        replica.command(replica.host.machine_number("ledger"), "add", ["a"], lambda _: 1 // 0)
+        await cell.until(lambda: cell.stopped)
+        assert "ZeroDivisionError" in cell.stopped[1]
+        assert self.flushLoggedErrors(ZeroDivisionError)
+
     async def test_snapshots_let_the_journal_go(self) -> None:
         """After enough log a snapshot is taken by a child, and a restart begins from it."""
         cell = await self.started(snapshot_log=100_000)
