@@ -24,7 +24,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from .. import __version__
 from ..applied import Applied
@@ -433,7 +432,7 @@ class LiveReplica:
         """The core found a rule broken, or the log cannot be applied, or what was applied cannot be told: whatever is
         half done now, nothing may follow from it."""
         if not isinstance(error, (StopReplica, MemoryError)):
-            self._log.failure("what must not happen, and should be reported", Failure(error))
+            self._log.failure("what must not happen, and should be reported")
         self._give_up(f"{type(error).__name__}: {error}")
 
     def _give_up(self, reason: str) -> None:
