@@ -206,8 +206,8 @@ class Client(LeanConnection):
     """One client's connection."""
 
     __slots__ = (
-        "_asking", "_buffer", "_events", "_frames", "_in_flight", "_opening", "_patience", "_paused", "_port",
-        "_refusing", "_replies", "_ripe", "address", "greeted", "identities", "session", "timeout_ms",
+        "_asking", "_awaited", "_buffer", "_events", "_frames", "_in_flight", "_opening", "_patience", "_paused",
+        "_port", "_refusing", "_replies", "_ripe", "address", "greeted", "identities", "session", "timeout_ms",
     )  # fmt: skip
 
     def __init__(self, port: ClientPort, sock: socket.socket, address: object) -> None:
@@ -225,6 +225,7 @@ class Client(LeanConnection):
         self._events: list[bytes] = []
         self._replies: list[bytes] = []
         self._in_flight = 0
+        self._awaited = 0  # questions and keepalives that wait for the leader's word
         self._refusing = False
         self._paused = False
         self._opening = False
@@ -278,11 +279,12 @@ class Client(LeanConnection):
 
     def _has_room(self, frame: native.Frame) -> bool:
         """Whether `frame` can be taken up now; if not, :meth:`take_up` will be called when it can."""
-        if not isinstance(frame, Request | Admin | Close):
-            return self._port.shares.has(self)
         replica = self._port.replica
-        if self._in_flight >= replica.config.limits.requests_in_flight_max:
+        command = isinstance(frame, Request | Admin | Close)
+        if (self._in_flight if command else self._awaited) >= replica.config.limits.requests_in_flight_max:
             return False
+        if not command:
+            return self._port.shares.has(self)
         if replica.node.room() > 0:
             return True
         self._port.starve(self)
@@ -382,8 +384,7 @@ class Client(LeanConnection):
                 self._fail_request(frame.number, 0, "machine-missing", str(missing))
         else:
             self._refuse(frame.number)
-        if self._paused:
-            self.go_on()
+        self.go_on()
 
     def _refuse(self, number: int) -> None:
         """Take no request over this connection any more, or one would overtake this one."""
@@ -425,8 +426,7 @@ class Client(LeanConnection):
         last_event = 0 if session is None else session.last_event
         self._replies.append(native.encode(Reply(number, last_event, reply)))
         self._port.has_output(self)
-        if self._paused:
-            self.go_on()
+        self.go_on()
 
     def _fail_request(self, number: int, retry_ms: int, code: str, reason: str) -> None:
         self.tell(Failed(About.REQUEST, number, retry_ms, code, reason[:1000]))
@@ -438,6 +438,7 @@ class Client(LeanConnection):
         elif not replica.serves:
             self._fail_query(frame.id)
         else:
+            self._awaited += 1
             replica.barrier(lambda ready: self._ripen(frame, ready), frame.consistency is Consistency.READ_INDEX)
 
     def _ripen(self, frame: Query, ready: bool) -> None:
@@ -447,6 +448,8 @@ class Client(LeanConnection):
             self._ripe.append(frame)
         else:
             self._answer(frame, ready)
+        self._awaited -= 1
+        self.go_on()
 
     def _answer(self, frame: Query, ready: bool) -> None:
         if self.closed:
@@ -464,12 +467,15 @@ class Client(LeanConnection):
         if not self.session:
             raise Malformed("a keepalive without a session")
         stamp = frame.stamp
+        self._awaited += 1
         self._port.replica.confirm(self.session, lambda kept: self._kept(stamp, kept))
         self._port.acknowledge(self.session, frame.events_acknowledged, frame.acknowledged)
 
     def _kept(self, stamp: int, kept: bool) -> None:
+        self._awaited -= 1
         if kept and not self.closed and self.session:
             self.tell(Kept(stamp, self.timeout_ms))
+        self.go_on()
 
     def _close_session(self, frame: Close) -> None:
         if self.session:
@@ -501,8 +507,7 @@ class Client(LeanConnection):
             return
         if isinstance(reply, bytes):
             self.tell(QueryReply(number, self._port.replica.host.index, reply))
-            if self._paused:
-                self.go_on()
+            self.go_on()
         else:  # applied as part of a snapshot, which does not have the reply: it will not come
             self.close()
 
@@ -559,8 +564,9 @@ class Client(LeanConnection):
             self._hang_up("idle", f"no session, and no question for {IDLE_SECONDS:g} s")
 
     def go_on(self) -> None:
-        """There may be room: take up what waits, from a turn of its own."""
-        self._port.replica.reactor.callLater(0, self.take_up)
+        """There may be room: take up what waits, if anything does, from a turn of its own."""
+        if self._paused:
+            self._port.replica.reactor.callLater(0, self.take_up)
 
     def take_up(self) -> None:
         """Take up what waits."""

@@ -363,6 +363,28 @@ class ClientPortTests(TestCase):
         await cell.until(lambda: len(client.of(QueryReply)) == 50)
         assert [reply.id for reply in client.of(QueryReply)] == list(range(50))
 
+    async def test_what_waits_for_a_leader_is_bounded(self) -> None:
+        """A client that asks, or says that it lives, without end while no leader answers is not read beyond what it may
+        have under way; when one does it goes on."""
+        cell = await self.started(requests_in_flight_max=10)
+        client, _ = await self.opened(cell)
+        replica, waiting = cell.replica(1), []
+        self.patch(replica, "barrier", lambda ready, by_round: waiting.append(ready))
+        self.patch(replica, "confirm", lambda session, kept: waiting.append(kept))
+        for number in range(30):
+            client.say(Query(number, Consistency.LEASE, 0, "ledger", plain.encode(["sum", ["a"]])))
+            client.say(KeepAlive(number, 0, 0))
+        (server,) = cell.running[1].client_port.clients
+        await cell.until(lambda: server._paused)
+        assert len(waiting) == 10
+        told = 0
+        while told < 60:
+            await cell.until(lambda: waiting)
+            told += len(waiting)
+            for each in [waiting.pop(0) for _ in waiting[:]]:
+                each(True)
+        await cell.until(lambda: len(client.of(QueryReply)) == len(client.of(Kept)) == 30)
+
     async def test_a_request_does_not_overtake_one_whose_machine_is_looked_for(self) -> None:
         """Commands are applied in the order in which they were given, also behind one for a machine that this replica
         does not know yet."""
