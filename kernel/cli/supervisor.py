@@ -279,9 +279,10 @@ class Supervisor:
                 replica.forget_restart()
                 await self._stop(replica)
                 return f"replica {index} is stopped"
-        if not replica.pid:
+        if not replica.pid or replica.state is _State.STOPPED:
+            how = "is about to end" if replica.pid else "does not run"
             raise Complaint(
-                f"replica {index} does not run", f"start it with `quorate cell start {index} --dir {self.directory}`"
+                f"replica {index} {how}", f"start it with `quorate cell start {index} --dir {self.directory}`"
             )
         pid = replica.pid
         try:

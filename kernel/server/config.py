@@ -140,7 +140,7 @@ class ReplicaConfig:
     def from_toml(cls, path: Path) -> ReplicaConfig:
         """Read a configuration file. Raises BadConfiguration, OSError."""
         try:
-            said = tomllib.loads(path.read_text())
+            said = tomllib.loads(path.read_text("utf-8"))  # whatever this computer's language: it makes the cell's id
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadConfiguration(f"{path} is no TOML: {error}") from None
         try:

@@ -18,8 +18,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from quorate.kernel.cli.supervisor import Supervised
+from quorate.kernel.cli.command import Complaint
+from quorate.kernel.cli.control import Order
+from quorate.kernel.cli.local import LocalCell
+from quorate.kernel.cli.supervisor import Supervised, Supervisor
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 pytestmark = pytest.mark.cell
@@ -195,6 +200,33 @@ def test_who_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
         full.later.pop()()
     assert (full.count, replica.pid) == (1, 1)
     assert "cannot start: Resource temporarily unavailable" in replica.why_down
+
+
+def test_who_is_told_to_stop_stays_stopped(tmp_path: Path) -> None:
+    """Whoever orders something else while it still ends is refused: it would count as running, and start again."""
+
+    class Slow(Clock):
+        """Whose processes take their time to end."""
+
+        def spawnProcess(self, replica: Any, *_: Any, **__: Any) -> Any:
+            replica.transport = SimpleNamespace(pid=7, signalProcess=lambda number: None)
+            return replica.transport
+
+    slow = Slow()
+    supervisor = Supervisor(slow, tmp_path, LocalCell("c", 1, 20_000), print)  # type: ignore[arg-type]
+    (replica,) = supervisor._replicas
+    replica.start()
+    stopping = Deferred.fromCoroutine(supervisor.obey(Order.STOP, 0))
+    for order in (Order.PAUSE, Order.RESUME, Order.KILL):
+        refused = Deferred.fromCoroutine(supervisor.obey(order, 0))
+        wrong: list[Failure] = []
+        refused.addErrback(wrong.append)
+        assert wrong[0].check(Complaint)
+        assert "is about to end" in str(wrong[0].value)
+    replica.processEnded(Failure(ProcessDone(0)))
+    assert stopping.called
+    assert not replica.pid
+    assert not slow.getDelayedCalls()
 
 
 def test_a_paused_replica(new_cell: Any, quorate: Any) -> None:

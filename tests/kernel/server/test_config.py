@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_reads_everything(tmp_path: Path) -> None:
     assert [member.id for member in config.founding.members] == [1, 2]
     assert all(member.role is Role.VOTER for member in config.founding.members)
     assert dict(config.founding.members[1].doors)["zookeeper"] == "tcp:10.0.0.2:2181"
+
+
+def test_the_text_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """The cell's name makes its id: read in another way it would be another cell, or no file at all."""
+    path = tmp_path / "replica.toml"
+    path.write_bytes(GOOD.replace('"main"', '"b\u00fcro"').encode())
+    read = "import sys, pathlib, quorate.kernel.server.config as c; "
+    read += "print(ascii(c.ReplicaConfig.from_toml(pathlib.Path(sys.argv[1])).cell))"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-X", "utf8=0", "-P", "-c", read, str(path)]
+    done = subprocess.run(words, env=plain, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("'b\\xfcro'\n", "")
 
 
 def test_options_of_a_door_are_text(tmp_path: Path) -> None:
