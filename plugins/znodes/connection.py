@@ -1,18 +1,7 @@
 """One client's connection: frames in, replies and notifications out, strictly in the order the client sent its
 requests.
 
-Life of a connection (:class:`Stage`)::
-
-    GREETING --four-letter word--> closed after the answer
-       | connect request
-    OPENING  (the session is opened or moved here, through the log; requests that arrive meanwhile wait unread)
-       | connect response
-    OPEN     --closeSession, refused authentication, unknown request--> ENDING (nothing more is read)
-
-CHANGING interrupts OPEN while the membership is changed for this client: nothing behind its request is looked at; and
-READING stands in place of OPEN where there is no quorum: reads are answered, everything else is refused.
-
-How order is kept while most requests never wait:
+Its life is told in :mod:`.stages`. How order is kept while most requests never wait:
 
 * Reads are answered at once from the live tree as long as the connection has nothing on its way.
 * Writes go into the turn's chunk as the bytes they came in; `in_flight` counts the answers they will bring.
@@ -32,7 +21,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from ...kernel.machine import SessionId
@@ -42,6 +30,7 @@ from .chunks import pause
 from .codec import INT, REPLY, REPLY_INT, REQUEST, pack_ids, reply
 from .protocol import PASSWORD_SIZE, Err, Fault, Malformed, Op, Right, Xid
 from .reads import ANSWERS, WRITES
+from .stages import Stage
 from .table import SHIFT
 from .tree import stat
 from .wire import host
@@ -80,17 +69,6 @@ _APART: Final = frozenset((_PING, _AUTH, _SASL, _RECONFIG))
 """What is no part of a run of reads or writes."""
 MARK: Final = b""
 """In the queue: the answers of what is before it are called for at a pause."""
-
-
-class Stage(Enum):
-    """What a connection is doing."""
-
-    GREETING = auto()
-    OPENING = auto()
-    OPEN = auto()
-    CHANGING = auto()
-    READING = auto()
-    ENDING = auto()
 
 
 class Connection:

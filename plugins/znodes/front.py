@@ -31,12 +31,13 @@ from . import chunks, tls, words
 from .arrivals import Arrivals
 from .chunks import RUN
 from .codec import pack_ids
-from .connection import Connection, Stage
+from .connection import Connection
 from .machine import ZnodesMachine
 from .protocol import INT_MAX
 from .reconfig import Reconfiguring
 from .sasl import Exchange
 from .settings import Settings
+from .stages import Stage
 from .table import Table
 from .tree import Node, Tree
 from .watches import Watches

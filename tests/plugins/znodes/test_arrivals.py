@@ -10,9 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
-from quorate.plugins.znodes.connection import Stage
 from quorate.plugins.znodes.front import GREETING_SECONDS
 from quorate.plugins.znodes.protocol import Err, Op, WatchMode, Xid
+from quorate.plugins.znodes.stages import Stage
 from znodes_talk import Room, Talk
 from znodes_wire import create, path_watch, put, several
 
