@@ -105,6 +105,8 @@ class JournalThread:
         self._job: Callable[[], Callable[[], None]] | None = None
         self._busy = False
         self._failed = False
+        self._lacking: dict[str, str] = {}  # what has no room, and why
+        self._full: str | None = None  # what was told of that
         self._forget: Slot | None = None
         self._put_off = 0  # writes since then
         self._unsettled = False
@@ -267,6 +269,17 @@ class JournalThread:
         self._busy = False
         self.flush()
 
+    def _report_full(self, whom: str, reason: str | None) -> None:
+        """One of the threads has no room, or has it again; the other may still have none."""
+        before = self._full
+        if reason is None:
+            self._lacking.pop(whom, None)
+        else:
+            self._lacking[whom] = reason
+        self._full = next(iter(self._lacking.values()), None)
+        if self._full != before:
+            self._written.disk_full(self._full)
+
     def _report_failure(self, error: StorageError) -> None:
         self._failed = True
         self._written.disk_failed(error)
@@ -313,14 +326,14 @@ class JournalThread:
                 self._journal.write(batch)
             except JournalFull as full:
                 if not waited:
-                    self._tell(partial(self._written.disk_full, str(full)))
+                    self._tell(partial(self._report_full, "write", str(full)))
                 waited = True
                 if self._stopping.wait(_RETRY_SECONDS):
                     return self._report_idle
             else:
                 break
         if waited:
-            self._tell(partial(self._written.disk_full, None))
+            self._tell(partial(self._report_full, "write", None))
         return partial(self._report_written, batch.upto)
 
     def _sync_itself(self, batch: Batch, file: RealFile) -> Callable[[], None]:
@@ -355,11 +368,11 @@ class JournalThread:
                     pass
             except JournalFull as error:
                 if not full:
-                    self._tell(partial(self._written.disk_full, str(error)))
+                    self._tell(partial(self._report_full, "prepare", str(error)))
                 full = True
                 if self._stopping.wait(_RETRY_SECONDS):
                     return
             else:
                 break
         if full:
-            self._tell(partial(self._written.disk_full, None))
+            self._tell(partial(self._report_full, "prepare", None))

@@ -17,8 +17,9 @@ from quorate.kernel.paxos.ready import AcceptedValue, Promised
 from quorate.kernel.server import journal_thread
 from quorate.kernel.server.datasync import KernelSync, kernel_syncs
 from quorate.kernel.server.journal_thread import JournalThread
+from quorate.kernel.storage.errors import JournalFull
 from quorate.kernel.storage.files import RealFile, RealFileSystem
-from quorate.kernel.storage.journal import Batch
+from quorate.kernel.storage.journal import Batch, Journal
 from quorate.kernel.storage.recovery import Recovered, recover
 from twisted.internet.testing import MemoryReactorClock
 
@@ -195,6 +196,34 @@ def test_a_full_disk_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert "no room" in said[0][1]
     assert said[1:] == [("full", None), ("durable", last)]
     assert len(set(tries[:5])) == 1
+
+
+def test_a_disk_is_full_as_long_as_anything_has_no_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written may find room and take it all: then the next segment still has none."""
+    lacking = {"write", "prepare"}
+
+    def full(name: str) -> None:
+        if name in lacking:
+            raise JournalFull(f"no room to {name}")
+
+    begin = Journal.begin
+    monkeypatch.setattr(journal_thread, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(Journal, "begin", lambda journal, batch: (full("write"), begin(journal, batch))[1])
+    monkeypatch.setattr(Journal, "prepare", lambda journal: full("prepare"))
+    last = bench.promise()
+    bench.thread.flush()
+    bench.hear(1)
+    while len(bench.thread._lacking) < 2:
+        bench.turn()
+    lacking.remove("write")
+    while ("durable", last) not in bench.told.said:
+        bench.turn()
+    assert ("full", None) not in bench.told.said
+    assert [each for each in bench.told.said if each[0] == "full"][-1] == ("full", "no room to prepare")
+    lacking.remove("prepare")
+    while bench.thread._lacking:
+        bench.turn()
+    assert bench.told.said[-1] == ("full", None)
 
 
 def test_settles_when_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
