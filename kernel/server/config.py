@@ -47,10 +47,14 @@ from ..node_options import Options as NodeOptions
 from ..paxos import replica
 from ..paxos.ballot import MemberId, Slot
 from ..paxos.quorum import Configuration, Member, Role
+from ..wire.formats import FRAME_BYTES_MAX
 from .endpoints import BadEndpoint, calling, listening
 
 CLIENT: Final = "client"
 """The name of the native protocol's door."""
+
+BATCH_MAX: Final = FRAME_BYTES_MAX // 2
+"""A batch must fit into one frame between peers, with room for the last command that it takes."""
 
 
 class BadConfiguration(ValueError):
@@ -124,6 +128,10 @@ class ReplicaConfig:
             raise BadConfiguration(f"the founders' ids {ids}: different ones between 1 and 65535 are needed")
         if self.timing.lease_ms < 4 * self.timing.heartbeat_ms:
             raise BadConfiguration("timing: lease_ms must be at least four times heartbeat_ms")
+        if self.timing.drift_percent >= 100:
+            raise BadConfiguration("timing: drift_percent must be below 100, or nothing of a lease is left to count on")
+        if self.limits.batch > BATCH_MAX:
+            raise BadConfiguration(f"limits: batch must be at most {BATCH_MAX}, or peers would refuse the largest ones")
         closed = sorted(self.options.keys() - self.doors.keys())
         if closed:
             raise BadConfiguration(f"options for {', '.join(closed)}, where no door is: [listen] names none so")

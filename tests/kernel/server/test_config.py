@@ -113,6 +113,8 @@ def test_the_cell_is_known_by_its_name_and_founders(tmp_path: Path) -> None:
         ("lease_ms = 800", "leese_ms = 800", "leese_ms, which nobody reads"),
         ("lease_ms = 800", "lease_ms = 100", "four times"),
         ("lease_ms = 800", "lease_ms = 0", "above 0"),
+        ("lease_ms = 800", "drift_percent = 100", "below 100"),
+        ("[timing]", "[limits]\nbatch = 50_000_000\n[timing]", "batch must be at most 33554432"),
         ("tcp:7420", "tcp:x", "names no port"),
         ('peer = "tcp:7410"', "", "does not say 'peer'"),
         ("[timing]", "[[", "is no TOML"),
