@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeAlias
 from .gate import Gate
 from .machine import Origin
 from .wire.batch import iter_chunks, pack_chunk
+from .wire.plain import Malformed
 
 Reply: TypeAlias = "bytes | list[bytes] | None"
 """What a chunk's submitter is called with: a typed machine's reply, a raw machine's answers, or None: applied (or
@@ -142,20 +143,24 @@ class Intake:
         return bool(self._queue)
 
     def admit(self, chunks: bytes) -> list[Gap]:
-        """Take chunks of any streams, back to back; what comes twice is dropped. Returns the gaps found."""
-        gaps = []
-        for chunk in iter_chunks(chunks):
-            expected = self.expected(chunk.member, chunk.machine, chunk.incarnation)
-            if chunk.sequence == expected:
-                key = (chunk.member, chunk.machine)
-                self._admitted[key] = (chunk.incarnation, chunk.sequence)
-                raw = chunks[chunk.start : chunk.end]
-                if chunk.machine in self._gates:
-                    self._pass_gate(key, raw)
-                else:
-                    self._let_in(raw)
-            elif chunk.sequence > expected:
-                gaps.append(Gap(chunk.machine, expected))
+        """Take chunks of any streams, back to back; what comes twice is dropped, and what is no chunk with all that is
+        behind it. Returns the gaps found."""
+        gaps: list[Gap] = []
+        try:
+            for chunk in iter_chunks(chunks):
+                expected = self.expected(chunk.member, chunk.machine, chunk.incarnation)
+                if chunk.sequence == expected:
+                    key = (chunk.member, chunk.machine)
+                    self._admitted[key] = (chunk.incarnation, chunk.sequence)
+                    raw = chunks[chunk.start : chunk.end]
+                    if chunk.machine in self._gates:
+                        self._pass_gate(key, raw)
+                    else:
+                        self._let_in(raw)
+                elif chunk.sequence > expected:
+                    gaps.append(Gap(chunk.machine, expected))
+        except Malformed:
+            return gaps
         return gaps
 
     def expected(self, member: int, machine: int, incarnation: int) -> int:

@@ -153,6 +153,14 @@ def test_a_snapshot_settles_what_it_contains() -> None:
 # ---------------------------------------------------------------- the leader's side
 
 
+def test_what_is_no_chunk_is_void() -> None:
+    """Together with all that lies behind it: a peer that is out of order must not stop the leader."""
+    intake = Intake({}, {})
+    assert intake.admit(chunk(LOCKS, 1) + chunk(LOCKS, 2)[:-1]) == []
+    assert intake.admit(b"nonsense") == []
+    assert places(intake.take(1000)) == [(LOCKS, 1)]
+
+
 def test_a_stream_is_admitted_without_gaps() -> None:
     """The next chunk is taken, an earlier one dropped, a later one named as a gap."""
     intake = Intake({(3, LOCKS): (7, 4)}, {})
