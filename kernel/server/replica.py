@@ -12,8 +12,8 @@ answers do not wait for the end of a turn in which clients are served: they are 
 
 The driver stops voting when its disk fails or its peers condemn its disk: it falls silent, says so in the log and
 in its status, and goes on only as a process that can be asked. It stops altogether when the log cannot be applied
-(:class:`..stop.StopReplica`), and when an assertion or anything else fails on the way: a slot that was applied by half,
-or chosen and then forgotten, would make this replica differ from the others.
+(:class:`..stop.StopReplica`), or an assertion or anything else fails on the way: a slot that was applied by half would
+make this replica differ from the others.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from ..system.plugins import Plugins
 from ..system.session import SessionEvent
 from ..wire.batch import pack_request
 from ..wire.formats import PEER_VERSION, Greeting, TurnedAway
+from ..wire.plain import Malformed
 from .config import ReplicaConfig
 from .front import FrontObserver
 from .handle import FrontStream
@@ -296,6 +297,8 @@ class LiveReplica:
     def heard(self, sender: Sender, message: AnyMessage) -> None:
         try:
             self.node.receive(sender, message, self.clocks.monotonic())
+        except Malformed:  # not ours: the link ends, and nothing was done
+            raise
         except Exception as error:
             self._broken(error)
             return
@@ -429,8 +432,7 @@ class LiveReplica:
             self._turn()
 
     def _broken(self, error: Exception) -> None:
-        """The core found a rule broken, or the log cannot be applied, or what was applied cannot be told: whatever is
-        half done now, nothing may follow from it."""
+        """The core found a rule broken, or what is chosen cannot be applied or told: nothing may follow from that."""
         if not isinstance(error, (StopReplica, MemoryError)):
             self._log.failure("what must not happen, and should be reported")
         self._give_up(f"{type(error).__name__}: {error}")
@@ -530,8 +532,7 @@ class LiveReplica:
             self.reactor.callFromThread(self._prepared, fetched, found)
 
         if begun(Thread(target=prepare, name="quorate-restore", daemon=True)) is None:
-            self._log.error("the snapshot at slot {slot} waits: no thread can be started", slot=fetched.slot)
-            self.snapshot_useless()
+            self._prepared(fetched, RuntimeError("no thread can be started"))
 
     def _prepared(self, fetched: SnapshotFile, found: MachineHost | Exception) -> None:
         if not self._running:
