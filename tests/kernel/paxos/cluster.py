@@ -162,7 +162,7 @@ class Cluster:
     ) -> None:
         self.random = Random(seed)
         self.seed = seed
-        self.options = options or Options(lease=400_000, window=4, retained=1500, ahead=3000)
+        self.options = options or Options(lease=400_000, window=4, retained=1500, ahead=3000, unwritten=3000)
         self.compact_every = compact_every
         self.now = 0
         self.events: list[tuple[int, int, Callable[[], object]]] = []
