@@ -300,8 +300,7 @@ class LiveReplica:
         except Malformed:  # not ours: the link ends, and nothing was done
             raise
         except Exception as error:
-            self._broken(error)
-            return
+            return self._broken(error)
         if isinstance(message, _NOW):
             self._turn()
         elif type(message) not in _QUIET or self.core.stirred:
