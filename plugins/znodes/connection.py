@@ -23,6 +23,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from twisted.logger import Logger
+
 from ...kernel.machine import SessionId
 from . import arrivals, only_read, proofs
 from .acl import OPEN, Identities, permits
@@ -54,6 +56,7 @@ cannot wait for it."""
 PART: Final = 64 << 10
 """A part of a frame of this size is not put together anew with every piece that comes behind it."""
 
+_log: Final = Logger()
 _GET_DATA: Final = Op.GET_DATA.value
 _EXISTS: Final = Op.EXISTS.value
 _PING: Final = Op.PING.value
@@ -319,6 +322,11 @@ class Connection:
         except Fault as fault:
             self.out.append(reply(xid, zxid, fault.err))
         except Malformed:
+            self.out.append(reply(xid, zxid, Err.MARSHALLING_ERROR))
+        except MemoryError:
+            raise
+        except Exception:  # as in the original; whatever it is, the batch that it is called for must go on here, too
+            _log.failure("no answer to the request {op} of session {session:x}", op=op, session=self.session)
             self.out.append(reply(xid, zxid, Err.MARSHALLING_ERROR))
         else:
             self.out.append(reply(xid, zxid, 0, body))

@@ -18,6 +18,7 @@ from quorate.plugins.znodes.acl import OPEN
 from quorate.plugins.znodes.proofs import PROVED_MAX
 from quorate.plugins.znodes.protocol import Err, Op, Xid
 from quorate.plugins.znodes.reads import LOOKED
+from twisted.logger import capturedLogs
 from znodes_talk import Event, Room, Talk
 from znodes_wire import create, frame, path_watch, put, several
 
@@ -512,6 +513,20 @@ def test_events_for_a_slow_client_wait_in_its_socket_only(room: Room) -> None:
     assert not slow.connection.out
     assert slow.wire.pending == len(slow.wire.sent)
     assert [each.path for each in slow.heard()] == [b"/n%d" % number for number in range(50)]
+
+
+@pytest.mark.parametrize("behind_a_write", [False, True])
+def test_a_read_that_fails_fails_alone(room: Room, monkeypatch: pytest.MonkeyPatch, behind_a_write: bool) -> None:
+    """An answer that cannot be made, by a defect, is -5 as in the original. Above all it does not end the batch in
+    which it is called for, which the other replicas apply."""
+    monkeypatch.setitem(limits.ANSWERS, Op.GET_ACL, lambda *_: 1 // 0)
+    talk = room.talk()
+    before = [talk.say(Op.CREATE, create(b"/a"))] if behind_a_write else []
+    with capturedLogs() as told:
+        talk.send(*before, talk.say(Op.GET_ACL, wire.path_only(b"/")), talk.say(Op.CREATE, create(b"/b")))
+        room.turn()
+    assert [each.err for each in talk.heard()] == [0] * len(before) + [Err.MARSHALLING_ERROR, 0]
+    assert [each["log_failure"].type for each in told] == [ZeroDivisionError]
 
 
 def test_a_farewell_that_comes_too_late(room: Room) -> None:
