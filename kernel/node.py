@@ -87,6 +87,7 @@ class Node:
         self._out: list[Send] = []
         self._reports = Reports(now)
         self._streams_seen = now
+        self._filled: dict[int, tuple[int, int]] = {}  # machine -> from where its stream was last sent again, and when
         self._look_due = now
         self._barriers = Barriers()
         self._log_bytes = 0
@@ -268,6 +269,7 @@ class Node:
             self._following = (leader, ballot)
             if leader is not None and leader != self.origin.member:
                 self._outbox.rewind()
+                self._filled.clear()
                 self._streams_seen = now
             self._reports.give_up()
         serving = leader is not None and not core.choked
@@ -303,8 +305,7 @@ class Node:
         elif isinstance(message, Heads):
             self._hear_heads(sender, message)
         elif sender.member == self.core.leader:
-            for gap in message.gaps:
-                self._outbox.rewind(gap.machine, gap.sequence)
+            self._hear_gaps(message, now)
 
     def _hear_renewals(self, renewals: Renewals, member: int, message: Renew, now: int) -> None:
         """What does not count may have been opened in a slot that is not known here to be chosen yet: look again when
@@ -338,6 +339,15 @@ class Node:
                 missing.append(Gap(machine, expected))
         if missing:
             self._send(sender.member, Gaps(tuple(missing)))
+
+    def _hear_gaps(self, message: Gaps, now: int) -> None:
+        """Send again what the leader misses: once, though everything that was under way behind it has the leader ask;
+        and once more if it asks for that still after a while."""
+        for machine, sequence in message.gaps:
+            filled, since = self._filled.get(machine, (0, 0))
+            if sequence != filled or now - since > self.options.resend // 2:
+                self._filled[machine] = (sequence, now)
+                self._outbox.rewind(machine, sequence)
 
     # ---------------------------------------------------------------- commands on their way
 

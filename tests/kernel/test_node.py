@@ -15,6 +15,7 @@ from quorate.kernel.gate import Gate
 from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Commit, Plain, SessionId, StateMachine, command, query
 from quorate.kernel.node import Node
+from quorate.kernel.node_messages import Forward, NodeMessage
 from quorate.kernel.node_options import Options as NodeOptions
 from quorate.kernel.paxos import messages as m
 from quorate.kernel.paxos.ballot import Slot
@@ -24,6 +25,7 @@ from quorate.kernel.paxos.replica import Options as CoreOptions
 from quorate.kernel.paxos.telling import LATER
 from quorate.kernel.system import PLUGINS, SESSIONS
 from quorate.kernel.testing.checkers import Watch
+from quorate.kernel.testing.network import Weather
 from quorate.kernel.testing.process import Process
 from quorate.kernel.testing.world import Options, World
 from quorate.kernel.wire import plain
@@ -226,6 +228,31 @@ def test_a_lost_command_is_asked_for_while_others_are_answered(cell: Cell) -> No
         cell.value(follower, guarded, "write", [str(n)])
         cell.run(SECOND // 10)
     assert lost
+
+
+def test_a_gap_that_many_messages_show_is_filled_once(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that was under way behind what was lost has the leader ask for it."""
+    diary, follower, leader = cell.number("diary"), cell.follower, cell.leader
+    cell.world.network.cut(follower.member, leader.member)
+    replies = [cell.submit(follower, diary, "write", ["x" * 1000]) for _ in range(50)]
+    cell.run(1_000)
+    assert not list(follower.node._outbox.unsent())
+    cell.world.network.mend()
+    cell.world.network.weather = Weather(delay=10_000, jitter=0)  # some way apart
+    sent = 0
+    send = follower.node._send
+
+    def counting(to: int, message: NodeMessage) -> None:
+        nonlocal sent
+        sent += len(message.chunks) if isinstance(message, Forward) else 0
+        send(to, message)
+
+    monkeypatch.setattr(follower.node, "_send", counting)
+    for _ in range(20):
+        replies.append(cell.submit(follower, diary, "write", ["y"]))
+        cell.run(500)
+    cell.until(lambda: all(replies))
+    assert 50_000 < sent < 100_000
 
 
 def test_a_barrier_waits_for_what_was_committed_before(cell: Cell) -> None:
