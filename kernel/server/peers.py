@@ -35,7 +35,6 @@ from ..node_messages import AnyMessage
 from ..paxos.messages import Accepted, Beaten, Heartbeat, Promise, Sender
 from ..paxos.quorum import Configuration
 from ..paxos.ready import Send
-from ..wire import plain
 from ..wire.codec import Splitter, decode, encode
 from ..wire.formats import (
     PEER_VERSION,
@@ -71,7 +70,7 @@ class Hearing(Protocol):
     """Who is told what the peers say."""
 
     def heard(self, sender: Sender, message: AnyMessage) -> None:
-        """A message of a member. Raises :class:`.plain.Malformed` if it holds what makes no sense."""
+        """A message of a member."""
 
     def disk(self, member: int) -> bytes | None:
         """The disk with which a member introduced itself to the cell."""
@@ -264,7 +263,7 @@ class Call(LeanConnection):
                     self._peers.heard(sender, message)
                 if self.closed:
                     return
-        except (Malformed, plain.Malformed) as error:
+        except Malformed as error:
             Peers._log.warn("a peer link is closed: {error}", error=error)
             self.close()
 
@@ -451,7 +450,7 @@ class Line(LeanConnection):
                     self._link.peers.heard(sender, message)
                 if self.closed:
                     return
-        except (Malformed, plain.Malformed) as error:
+        except Malformed as error:
             Peers._log.warn("the link to member {member} is closed: {error}", member=self._link.member, error=error)
             self._link.lost(error)
 

@@ -46,7 +46,6 @@ from ..system.plugins import Plugins
 from ..system.session import SessionEvent
 from ..wire.batch import pack_request
 from ..wire.formats import PEER_VERSION, Greeting, TurnedAway
-from ..wire.plain import Malformed
 from .config import ReplicaConfig
 from .front import FrontObserver
 from .handle import FrontStream
@@ -297,10 +296,9 @@ class LiveReplica:
     def heard(self, sender: Sender, message: AnyMessage) -> None:
         try:
             self.node.receive(sender, message, self.clocks.monotonic())
-        except Malformed:  # not ours: the link ends, and nothing was done
-            raise
         except Exception as error:
-            return self._broken(error)
+            self._broken(error)
+            return
         if isinstance(message, _NOW):
             self._turn()
         elif type(message) not in _QUIET or self.core.stirred:

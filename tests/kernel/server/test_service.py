@@ -16,10 +16,8 @@ from quorate.kernel.client import twisted as client
 from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Refusal
 from quorate.kernel.node import Node
-from quorate.kernel.node_messages import Forward
 from quorate.kernel.paxos.ballot import MemberId
 from quorate.kernel.paxos.quorum import Change, ChangeKind, Member, Role
-from quorate.kernel.paxos.ready import Send
 from quorate.kernel.server import service
 from quorate.kernel.server.handle import FrontHandle
 from quorate.kernel.storage.errors import StorageError
@@ -250,21 +248,6 @@ class CellTests(TestCase):
             await cell.stop(victim)
             cell.start(victim)
             await cell.serving()
-
-    async def test_what_a_peer_garbled_ends_its_link_alone(self) -> None:
-        """Commands that are cut are no broken rule of whoever gets them: the leader goes on, and hears that peer again
-        over a new link."""
-        cell = await self.started()
-        leader = cell.leader()
-        other = next(m for m in cell.running if m != leader)
-        peers, lost = cell.replica(other).peers, []
-        link_lost = peers._links[leader].lost
-        self.patch(peers._links[leader], "lost", lambda reason: (lost.append(reason), link_lost(reason)))
-        peers.send_all([Send(MemberId(leader), Forward(b"cut"))])  # type: ignore[arg-type]
-        await cell.until(lambda: lost)
-        assert value(await cell.add(other, "a")) == 1
-        assert not cell.stopped
-        assert cell.replica(leader).ailing is None
 
     async def test_who_cannot_be_told_of_an_answer_stops_the_replica(self) -> None:
         """The slots behind that one were chosen and would never be applied here: it would differ without a word."""
