@@ -214,8 +214,10 @@ class JournalThread:
             self._began = self._reactor.seconds()
             try:
                 sync.sync(file.fileno(), partial(self._synced, batch))
-            except OSError:  # nothing was begun, for want of memory perhaps: then the thread waits for the disk
+            except BlockingIOError:  # the kernel has no room for the request, and began nothing: let the thread wait
                 self._give(partial(self._sync_itself, batch, file))
+            except OSError as error:
+                raise self._journal.sync_failed(error) from error
         except JournalFull:
             self._give(partial(self._write, batch))
         except JournalFailed as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import threading
 from collections.abc import Callable, Iterator
@@ -143,11 +144,13 @@ def test_a_failed_write_ends_everything(bench: Bench, monkeypatch: pytest.Monkey
     assert len(writes) == tried
 
 
-def test_a_sync_that_the_kernel_does_not_take_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was begun, so nothing is uncertain: the disk is as good as before."""
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EIO])
+def test_a_sync_that_the_kernel_does_not_take(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it had no room for the request nothing was begun, and the disk is as good as before: the thread syncs. At
+    any other word the disk is given up."""
 
     def refuse(sync: KernelSync, descriptor: int, done: Any) -> None:
-        raise OSError(errno.EAGAIN, "no room for a request")
+        raise OSError(code, os.strerror(code))
 
     if (made := Bench(tmp_path / "replica", kernel_syncs)).thread._sync is None:
         pytest.skip("the kernel syncs nothing by itself here")
@@ -159,8 +162,13 @@ def test_a_sync_that_the_kernel_does_not_take_is_waited_for(tmp_path: Path, monk
     )
     last = made.promise()
     made.thread.flush()
-    assert made.hear(1) == [("durable", last)]
-    assert synced[0] is not threading.current_thread()
+    if code == errno.EAGAIN:
+        assert made.hear(1) == [("durable", last)]
+        assert synced[0] is not threading.current_thread()
+    else:
+        ((what, words),) = made.hear(1)
+        assert what == "failed"
+        assert os.strerror(code) in words
     made.thread.stop()
     made.recovered.close()
 
