@@ -238,6 +238,8 @@ class Connection:
 
     def must_wait(self) -> bool:
         """Whether to read no further for now."""
+        if self.reads_only:
+            return self.stalled
         return self.stalled or self.in_flight > IN_FLIGHT_MAX or self.queued > QUEUE_MAX or self.front.full
 
     def answer(self, buffer: bytes, at: int, *, fresh: bool) -> int:

@@ -214,6 +214,8 @@ class ZooKeeperFront(Service):
         self.arrivals.local.stop()
         self.reconfiguring.stop()
         self.drop_all()
+        self._flush()
+        self._generation += 1  # what is answered from now on is nobody's, and another front may have the machine
         return DeferredList([maybeDeferred(port.stopListening) for port in ports if port is not None])
 
     def port(self) -> int:

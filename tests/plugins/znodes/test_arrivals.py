@@ -10,6 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import znodes_wire as wire
+from quorate.plugins.znodes import connection as limits
+from quorate.plugins.znodes.acl import OPEN
 from quorate.plugins.znodes.front import GREETING_SECONDS
 from quorate.plugins.znodes.protocol import Err, Op, WatchMode, Xid
 from quorate.plugins.znodes.stages import Stage
@@ -194,6 +196,21 @@ def test_a_local_session_writes_but_owns_nothing() -> None:
     assert not room.fronts[0].arrivals.local.table
     again = caller(room)
     assert again.connect(session=client.session, password=client.password).timeout == 0
+
+
+def test_who_only_reads_reads_on_while_the_way_into_the_log_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that wait for a quorum hold up nobody who cannot write, however much he reads at once."""
+    monkeypatch.setattr(limits, "REPLY_ROOM", 3000)
+    room = alone()
+    room.fronts[0].full = True
+    reader = caller(room)
+    reader.connect(read_only=True)
+    for number in range(300):
+        room.fronts[0].tree.create(b"/%03d" % number, b"", OPEN, 0, False, (), 1, 0)
+    reader.send(*(reader.say(Op.GET_CHILDREN, path_watch(b"/")) for _ in range(5)))
+    room.turn()
+    assert [each.err for each in reader.heard()] == [0] * 5
+    assert reader.wire.reading
 
 
 def test_a_local_session_comes_back_to_its_replica_only() -> None:

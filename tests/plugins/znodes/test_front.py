@@ -330,6 +330,36 @@ def test_a_halted_machine_sends_its_clients_away(monkeypatch: pytest.MonkeyPatch
     assert other.wire.closed
 
 
+def test_a_front_that_ended_lets_the_next_one_be() -> None:
+    """An answer that is lost behind the unloading of its machine is told to a front that has ended: it lays no hand on
+    the machine that was loaded since, whose own front asks for reads at pauses and hears of changes."""
+    room = Room()
+    seat, front = room.seat(), room.fronts[0]
+    lost: list[Callable[[list[bytes]], None]] = []
+    submit, seat.submit = seat.submit, lambda chunk, applied: lost.append(applied)  # type: ignore[method-assign]
+    talk = room.talk()
+    talk.send(talk.say(Op.CREATE, create(b"/a")))
+    room.turn()
+    front.stopService()
+    seat.watchers.remove(front)
+    seat.submit = submit  # type: ignore[method-assign]
+    seat.tree_machine = ZnodesMachine()
+    room.fronts[0] = ZooKeeperFront(seat, room.clock, "tcp:0", {})
+    (applied,) = lost
+    client = room.talk()
+    assert client.call(Op.EXISTS, path_watch(b"/b", True)).err == Err.NO_NODE
+    applied([])
+    client.send(
+        client.say(Op.CREATE, create(b"/a")),
+        client.say(Op.EXISTS, path_watch(b"/a")),
+        client.say(Op.CREATE, create(b"/b")),
+    )
+    room.turn()
+    made, read, event, last = client.heard()
+    assert [made.xid, read.xid, last.xid] == [2, 3, 4]
+    assert event == Event(1, b"/b")
+
+
 def test_silent_callers_are_sent_away() -> None:
     """Who connects and says nothing does not stay; nor does half a connect request (ZK-2.10)."""
     room = Room()
