@@ -33,7 +33,7 @@ class Background:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may call `soon` in the midst of what holds it
         self._ending = False
         """Nothing that is given to the loop from now on would be run."""
         self._thread = threading.Thread(target=self._loop.run_forever, name="quorate client", daemon=True)

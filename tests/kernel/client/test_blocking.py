@@ -133,3 +133,25 @@ def test_a_call_in_the_moment_of_the_end() -> None:
     background.stop()
     assert told[0] == "closed"
     assert set(told) == {"closed"}
+
+
+def test_an_iteration_that_is_collected_in_the_midst_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a forgotten iteration comes whenever the collector finds it, also while its thread is giving work to
+    the loop: neither waits for the other."""
+    background, told = blocking.Background(), []
+    given = blocking.asyncio.run_coroutine_threadsafe
+
+    def collecting(work: Any, loop: Any) -> Any:
+        background.soon(lambda: told.append("stopped"))
+        return given(work, loop)
+
+    async def work() -> str:
+        return "done"
+
+    monkeypatch.setattr(blocking.asyncio, "run_coroutine_threadsafe", collecting)
+    caller = threading.Thread(target=lambda: told.append(background.run(work())), daemon=True)
+    caller.start()
+    caller.join(2)
+    assert told == ["stopped", "done"]
+    monkeypatch.undo()
+    background.stop()
