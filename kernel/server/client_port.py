@@ -558,7 +558,7 @@ class Client(LeanConnection):
         """There is no session, and the client has said nothing for as long as it may."""
         if not self.greeted:
             self.close()
-        elif self._opening or self._in_flight or self._frames or self._ripe:  # it is the client that waits
+        elif self._opening or self._in_flight or self._awaited or self._frames or self._ripe:  # it waits itself
             self._patience = self._port.replica.reactor.callLater(IDLE_SECONDS, self._idle)
         else:
             self._hang_up("idle", f"no session, and no question for {IDLE_SECONDS:g} s")

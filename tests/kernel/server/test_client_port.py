@@ -241,13 +241,16 @@ class ClientPortTests(TestCase):
         owed = self.client(cell)
         self.patch(cell.replica(1), "submit", lambda *_: None)
         owed.say(HELLO, Admin(1, plain.encode(["load", ["second", "conftest:Ledger"]])))
-        await cell.until(lambda: owed.of(Welcome))
+        asking, waiting = self.client(cell), []
+        self.patch(cell.replica(1), "barrier", lambda ready, by_round: waiting.append(ready))
+        asking.say(HELLO, Query(1, Consistency.LEASE, 0, "ledger", plain.encode(["sum", ["a"]])))
+        await cell.until(lambda: owed.of(Welcome) and asking.of(Welcome))
         silent, idle = self.client(cell), self.client(cell)
         idle.say(HELLO)
         await cell.until(lambda: silent.ended and idle.ended)
         assert silent.frames == []
         assert [(each.about, each.code) for each in idle.of(Failed)] == [(About.CONNECTION, "idle")]
-        assert (stays.ended, owed.ended) == (False, False)
+        assert (stays.ended, owed.ended, asking.ended) == (False, False, False)
 
     async def test_a_raw_machine_hears_its_front_only(self) -> None:
         """It believes each chunk to be its front's: what a client says to it is refused before the log."""
