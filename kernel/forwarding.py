@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeAlias
 
 from .gate import Gate
 from .machine import Origin
-from .wire.batch import iter_chunks, pack_chunk
+from .wire.batch import Chunk, iter_chunks, pack_chunk
 from .wire.plain import Malformed
 
 Reply: TypeAlias = "bytes | list[bytes] | None"
@@ -145,22 +145,19 @@ class Intake:
     def admit(self, chunks: bytes) -> list[Gap]:
         """Take chunks of any streams, back to back; what comes twice is dropped, and what is no chunk with all that is
         behind it. Returns the gaps found."""
-        gaps: list[Gap] = []
-        try:
-            for chunk in iter_chunks(chunks):
-                expected = self.expected(chunk.member, chunk.machine, chunk.incarnation)
-                if chunk.sequence == expected:
-                    key = (chunk.member, chunk.machine)
-                    self._admitted[key] = (chunk.incarnation, chunk.sequence)
-                    raw = chunks[chunk.start : chunk.end]
-                    if chunk.machine in self._gates:
-                        self._pass_gate(key, raw)
-                    else:
-                        self._let_in(raw)
-                elif chunk.sequence > expected:
-                    gaps.append(Gap(chunk.machine, expected))
-        except Malformed:
-            return gaps
+        gaps = []
+        for chunk in _readable(chunks):
+            expected = self.expected(chunk.member, chunk.machine, chunk.incarnation)
+            if chunk.sequence == expected:
+                key = (chunk.member, chunk.machine)
+                self._admitted[key] = (chunk.incarnation, chunk.sequence)
+                raw = chunks[chunk.start : chunk.end]
+                if chunk.machine in self._gates:
+                    self._pass_gate(key, raw)
+                else:
+                    self._let_in(raw)
+            elif chunk.sequence > expected:
+                gaps.append(Gap(chunk.machine, expected))
         return gaps
 
     def expected(self, member: int, machine: int, incarnation: int) -> int:
@@ -218,3 +215,11 @@ class Intake:
                 self._held[key] = held
                 return
             self._let_in(held.popleft())
+
+
+def _readable(chunks: bytes) -> Iterator[Chunk]:
+    """The chunks before the first that is none."""
+    try:
+        yield from iter_chunks(chunks)
+    except Malformed:
+        return

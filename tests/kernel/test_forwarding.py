@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quorate.kernel.forwarding import Gap, Intake, Outbox, Reply
 from quorate.kernel.machine import Origin, SessionId
 from quorate.kernel.wire.batch import iter_chunks, pack_chunk
+from quorate.kernel.wire.plain import Malformed
 
 ORIGIN = Origin(3, 7)
 LOCKS, TREE = 16, 17
@@ -159,6 +161,16 @@ def test_what_is_no_chunk_is_void() -> None:
     assert intake.admit(chunk(LOCKS, 1) + chunk(LOCKS, 2)[:-1]) == []
     assert intake.admit(b"nonsense") == []
     assert places(intake.take(1000)) == [(LOCKS, 1)]
+
+
+def test_a_gate_that_cannot_read_a_command_is_a_defect_and_no_garbage() -> None:
+    """Taken for garbage, the command would be gone for good, and its stream would stand still until another leads."""
+
+    def unreadable(body: bytes) -> bool:
+        raise Malformed("what the gate makes of the command")
+
+    with pytest.raises(Malformed):
+        Intake({}, {LOCKS: Keeper(unreadable)}).admit(chunk(LOCKS, 1))
 
 
 def test_a_stream_is_admitted_without_gaps() -> None:
