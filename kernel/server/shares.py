@@ -54,9 +54,11 @@ class Shares:
     def _resume(self) -> None:
         """Let those who were put off go on, one after the other, as far as a share reaches."""
         self._resuming = None
-        while self._postponed and self._turns.elapsed() < SHARE_SECONDS:
-            asking = next(iter(self._postponed))
-            del self._postponed[asking]
-            asking.take_up()
-        if self._postponed:
-            self._go_on_later()
+        try:
+            while self._postponed and self._turns.elapsed() < SHARE_SECONDS:
+                asking = next(iter(self._postponed))
+                del self._postponed[asking]
+                asking.take_up()
+        finally:  # one that fails is no reason to forget the others
+            if self._postponed:
+                self._go_on_later()
