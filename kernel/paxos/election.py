@@ -95,9 +95,9 @@ class Election:
 
     def may_campaign(self) -> bool:
         """Whether this member votes, is whole, and has little left to apply: a leader does so at once, before it can
-        serve."""
-        learner = self._learner
-        ready = learner.backlog <= self._options.apply_limit
+        serve. A window of slots is little: of any leader so many may become chosen at once."""
+        learner, options = self._learner, self._options
+        ready = learner.backlog <= options.apply_limit or len(learner.committed) <= options.window
         return ready and self._acceptor.whole(learner.chosen) and self._roster.votes()
 
     def tick(self, now: int) -> None:

@@ -10,7 +10,18 @@ from random import Random
 
 import pytest
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
-from quorate.kernel.paxos.messages import Accept, Accepted, Chosen, Commit, Heartbeat, Kind, Prepare, Sender, Value
+from quorate.kernel.paxos.messages import (
+    Accept,
+    Accepted,
+    Chosen,
+    Commit,
+    Heartbeat,
+    Kind,
+    Prepare,
+    Sender,
+    Value,
+    Yield,
+)
 from quorate.kernel.paxos.options import SLOT_COST
 from quorate.kernel.paxos.quorum import ChangeKind, Configuration, InvalidChange, Member, Role
 from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised
@@ -188,7 +199,7 @@ def test_who_has_much_to_apply_does_not_stand_before_it_is_done() -> None:
     """A leader applies everything at once: its first turn would outlast its lease."""
     value = Value(Kind.COMMANDS, b"x" * 1000)
     state = DurableState(NO_BALLOT, (), Slot(0), Slot(0), cell())
-    options = Options(apply_limit=3 * (1000 + SLOT_COST))
+    options = Options(apply_limit=3 * (1000 + SLOT_COST), window=3)
     core = Replica(MemberId(1), 1, state, options=options, random=Random(1), now=0)
     core.receive(Sender(MemberId(3), 1), Chosen(Slot(1), (value,) * 7, Slot(7)), 1)
     now = options.campaign_spread
@@ -203,6 +214,19 @@ def test_who_has_much_to_apply_does_not_stand_before_it_is_done() -> None:
         assert now <= options.campaign_spread + options.lease + options.campaign_spread
         core.tick(now)
     assert core.status is Status.CANVASSING
+
+
+def test_who_is_told_to_lead_together_with_what_is_chosen_leads() -> None:
+    """A leader that goes says in one breath what it had in flight, large batches among it, and who should follow."""
+    value = Value(Kind.COMMANDS, b"x" * (1 << 20))
+    state = DurableState(NO_BALLOT, (), Slot(0), Slot(0), cell())
+    core = Replica(MemberId(1), 1, state, options=Options(), random=Random(1), now=0)
+    leader, ballot = Sender(MemberId(3), 1), Ballot(1, MemberId(3))
+    core.receive(leader, Accept(ballot, Slot(1), (value,) * 2, Slot(0)), 1)
+    core.persisted(core.ready().upto, 1)
+    core.receive(leader, Commit(ballot, Slot(2)), 2)
+    core.receive(leader, Yield(ballot, Slot(2)), 2)
+    assert core.status is Status.PREPARING
 
 
 def test_an_older_vote_that_survived_in_a_damaged_slot_is_not_believed() -> None:
