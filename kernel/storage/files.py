@@ -133,11 +133,8 @@ class RealFile:
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            descriptor, self._descriptor = (
-                self._descriptor,
-                -1,
-            )  # it is closed, and its number another's, also after EIO
-            os.close(descriptor)
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)  # also after EIO it is closed, and its number another's
 
 
 class RealLock:

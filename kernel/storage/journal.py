@@ -439,7 +439,7 @@ class Journal:
             self._seed = seed
             # The same batch will be written anew, and take the name over if it was given.
             if out_of_descriptors(error) if named else out_of_space(error):
-                self._rolling = True
+                self._rolling = self._rolling or named
                 if unnamed is not None:
                     unnamed.close()
                     discard(self._fs, unnamed.path)

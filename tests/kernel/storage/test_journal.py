@@ -466,6 +466,31 @@ def test_a_batch_whose_segment_may_have_its_name_goes_nowhere_else(kit: Any) -> 
     assert (again.state.intact, [vote.slot for vote in again.state.votes], again.notes) == (True, [1], ())
 
 
+def test_a_segment_that_cannot_be_named_leaves_the_room_in_the_one_before(kit: Any) -> None:
+    """No name was given, so nothing is uncertain: with no room for another segment the batch goes where there is."""
+    fs = kit.memory()
+    recovered = kit.recover(fs)
+    journal = recovered.journal
+    journal._slow = True  # a roll-over although there is room
+    while journal.prepare():
+        pass
+    journal.append([kit.vote(1)])
+    batch = journal.seal()
+
+    def refuse(effect: str, path: str) -> None:
+        if effect in ("rename", "create"):
+            raise OSError(errno.ENOSPC, "no space")
+
+    fs.before = refuse
+    with pytest.raises(JournalFull):
+        journal.write(batch)
+    journal.write(batch)
+    fs.crash(Random(1))
+    fs.before = None
+    again = kit.recover(fs)
+    assert (again.state.intact, [vote.slot for vote in again.state.votes], again.notes) == (True, [1], ())
+
+
 def test_deleting_old_segments_waits_for_descriptors(kit: Any, tmp_path: Path) -> None:
     """It is no matter for a vote: what cannot be deleted now is deleted another time."""
     recovered = kit.recover(RealFileSystem(), str(tmp_path))
