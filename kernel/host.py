@@ -258,6 +258,7 @@ class MachineHost:
     def _rebuilt(self, loaded: Loaded, halt: Halt) -> StateMachine:
         """Apply again what led to the failure, and stop before it."""
         twin = MachineHost(self.cell, self.catalog, NOWHERE, self._random, until=halt.index)
+        twin.images_itself = False  # it refers to the log that is kept here anyway
         try:
             found = twin._replay(self._history, loaded.number, halt.index)
         except StopReplica:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -493,6 +494,22 @@ def test_the_host_takes_an_image_itself_if_nobody_does(driver: Driver, monkeypat
     driver.call(PLUGINS, "skip", "scrap")
     assert driver.ask("scrap", "total", "k") == 200
     assert driver.host._history.bytes <= 5000 + 200
+
+
+def test_rebuilding_from_a_long_log_takes_no_images(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody takes snapshots there may be much log between two; the rebuilt host only refers to it."""
+
+    def snapshot(host: MachineHost) -> Iterator[bytes]:
+        raise AssertionError("nothing goes on meanwhile")
+
+    monkeypatch.setattr(host_module, "HISTORY_BYTES_MAX", 1000)
+    monkeypatch.setattr(MachineHost, "snapshot", snapshot)
+    driver.host.images_itself = False
+    for _ in range(50):
+        driver.call("scrap", "add", "k")
+    driver.call("scrap", "fail")
+    driver.call(PLUGINS, "skip", "scrap")
+    assert driver.ask("scrap", "total", "k") == 50
 
 
 def test_an_older_image_does_not_replace_a_newer_one(driver: Driver) -> None:
