@@ -67,6 +67,7 @@ IDLE_SECONDS: Final = 30.0
 ACKNOWLEDGE_SECONDS: Final = 1.0
 """How often what clients have acknowledged by keepalives alone is told to the cell."""
 ADMIN: Final = frozenset(("load", "unload", "upgrade", "skip"))
+_COMMANDS: Final = frozenset((Request, Admin, Close))
 
 
 class ClientPort:
@@ -280,7 +281,7 @@ class Client(LeanConnection):
     def _has_room(self, frame: native.Frame) -> bool:
         """Whether `frame` can be taken up now; if not, :meth:`take_up` will be called when it can."""
         replica = self._port.replica
-        command = isinstance(frame, Request | Admin | Close)
+        command = type(frame) in _COMMANDS
         if (self._in_flight if command else self._awaited) >= replica.config.limits.requests_in_flight_max:
             return False
         if not command:
