@@ -365,15 +365,14 @@ class LiveReplica:
             return
         if ready is not NOTHING:
             self.carry_out(ready)
+        if self._running:  # now already: a door that fails must not cost it
+            self._arm(now)
         if self.core.configuration is not self._configuration:
             self._reconfigured(self.core.configuration)
         self._notice()
         self._answer()
-        if not self._running:
-            return
-        if self.node.snapshot_due and self.snapshotting.may_take():
+        if self._running and self.node.snapshot_due and self.snapshotting.may_take():
             self._take_snapshot()
-        self._arm(now)
 
     def _answer(self) -> None:
         """Let the doors tell their clients what this turn brought."""

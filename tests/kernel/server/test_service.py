@@ -258,6 +258,17 @@ class CellTests(TestCase):
         assert "ZeroDivisionError" in cell.stopped[1]
         assert self.flushLoggedErrors(ZeroDivisionError)
 
+    async def test_a_door_that_fails_at_the_end_of_a_turn_leaves_the_replica_its_time(self) -> None:
+        """That is no matter of the log: heartbeats go on, though nothing else may ever begin a turn here."""
+        cell = await self.started(size=1)
+        replica = cell.replica(1)
+        self.patch(cell.running[1].client_port, "after_batch", lambda: 1 // 0)
+        replica._timer.cancel()
+        replica._answered = True
+        with pytest.raises(ZeroDivisionError):
+            replica._turn()
+        assert replica._timer.active()
+
     async def test_snapshots_let_the_journal_go(self) -> None:
         """After enough log a snapshot is taken by a child, and a restart begins from it."""
         cell = await self.started(snapshot_log=100_000)
