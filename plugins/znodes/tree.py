@@ -293,7 +293,7 @@ class Tree:
     def _remove(self, path: bytes, node: Node, above: Node, name: bytes, zxid: int) -> None:
         if self.undo is not None:
             self.undo.append((self._undelete, (path, node, above, name, above.pzxid)))
-        del self.nodes[path]
+        del self.nodes.parts[hash(path) >> SHIFT][path]
         del above.children[name]  # type: ignore[union-attr]
         above.packed = None
         above.pzxid = max(above.pzxid, zxid)
