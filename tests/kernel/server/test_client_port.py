@@ -215,9 +215,6 @@ class ClientPortTests(TestCase):
         self.patch(shares, "SHARE_SECONDS", 0.0)
         client = self.client(cell)
         client.say(HELLO, Kept(1, 1))
-        port = cell.running[1].client_port
-        await cell.until(lambda: port.shares._postponed)
-        self.patch(shares, "SHARE_SECONDS", 1.0)
         await cell.until(lambda: client.ended)
         assert [(each.about, each.code) for each in client.of(Failed)] == [(About.CONNECTION, "malformed")]
 
