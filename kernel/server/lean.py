@@ -125,8 +125,10 @@ class LeanConnection:
     # ---------------------------------------------------------------- to call
 
     def start(self) -> None:
-        """Begin to read."""
-        self.resume()
+        """Begin to read. Raises OSError where the system has no room to watch one descriptor more."""
+        if not self._reading and not self.closed and not self._closing:
+            self.reactor.addReader(self)
+            self._reading = True
 
     def pause(self) -> None:
         """Read no further for now: the kernel's buffers fill and the peer waits."""
@@ -135,9 +137,12 @@ class LeanConnection:
             self.reactor.removeReader(self)
 
     def resume(self) -> None:
-        if not self._reading and not self.closed and not self._closing:
-            self.reactor.addReader(self)
-            self._reading = True
+        """Read on. Where there is no room for that any more the connection is lost, and nothing else: whoever calls has
+        others to see to."""
+        try:
+            self.start()
+        except OSError as error:
+            self._break(ConnectionLost(str(error)))
 
     def send(self, piece: bytes) -> None:
         """Send one piece now, or keep what the socket does not take."""
@@ -267,8 +272,11 @@ class LeanConnection:
         if self.pending > self._output_limit:
             self._break(Overflow(f"{self.pending} bytes wait for a peer that does not read"))
         elif not self._writing:
-            self._writing = True
-            self.reactor.addWriter(self)
+            try:
+                self.reactor.addWriter(self)
+                self._writing = True
+            except OSError as error:
+                self._break(ConnectionLost(str(error)))
 
     def _linger(self) -> None:
         """The connection has ended but for what is kept: that goes out while the peer takes it."""

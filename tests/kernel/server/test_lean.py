@@ -263,6 +263,30 @@ def test_what_could_not_be_watched_is_not_unwatched() -> None:
     theirs.close()
 
 
+@pytest.mark.parametrize("watching", ["addReader", "addWriter"])
+def test_what_can_be_watched_no_longer_is_lost_alone(watching: str) -> None:
+    """Where there is no room to read on, or to wait until the peer takes what it is sent, that connection ends, and
+    whoever resumes it or sends to it goes on with the others."""
+    mine, theirs = socket.socketpair()
+    later: list[tuple[Any, ...]] = []
+    reactor = mock.Mock(callLater=lambda seconds, *call: later.append(call))
+    connection = Recorder(reactor, mine)
+    connection.start()
+    connection.pause()
+    getattr(reactor, watching).side_effect = OSError(errno.ENOSPC, "no room to watch one more")
+    if watching == "addReader":
+        connection.resume()
+    else:
+        connection.send(bytes(4 << 20))
+    assert connection.closed
+    assert connection.reasons == []
+    for call, *words in later:
+        call(*words)
+    assert "no room" in str(connection.reasons[0])
+    reactor.removeWriter.assert_not_called()
+    theirs.close()
+
+
 def test_leaves_descriptors_to_others(reactor: MemoryReactorClock) -> None:
     """Callers may have all descriptors but those in reserve, which the journal and the peers need."""
     accepted: list[socket.socket] = []
