@@ -172,14 +172,16 @@ class ReplicaConfig:
 
     def paxos_options(self) -> replica.Options:
         """The times and sizes of the consensus core."""
-        timing = self.timing
+        timing, limits = self.timing, self.limits
+        on_its_way = limits.window_slots * limits.batch  # also in a cell that is well
         return replica.Options(
             lease=timing.lease_ms * 1000,
             heartbeat=timing.heartbeat_ms * 1000,
             drift_ppm=timing.drift_percent * 10_000,
             campaign_spread=timing.campaign_spread_ms * 1000,
-            window=self.limits.window_slots,
-            retained=self.limits.retained_log,
+            window=limits.window_slots,
+            retained=limits.retained_log,
+            unwritten=max(replica.Options().unwritten, 2 * on_its_way),
         )
 
     def node_options(self) -> NodeOptions:

@@ -58,6 +58,13 @@ def test_reads_everything(tmp_path: Path) -> None:
     assert dict(config.founding.members[1].doors)["zookeeper"] == "tcp:10.0.0.2:2181"
 
 
+@pytest.mark.parametrize(("limits", "bound"), [("", 64 << 20), ("batch = 30_000_000\nwindow_slots = 16", 960_000_000)])
+def test_what_may_be_on_its_way_is_no_sign_of_a_disk_that_hangs(tmp_path: Path, limits: str, bound: int) -> None:
+    """With large batches a cell that is well would stop voting, and turn its clients away, whenever it is busy."""
+    config = read(tmp_path, GOOD.replace("[timing]", f"[limits]\n{limits}\n[timing]"))
+    assert config.paxos_options().unwritten == bound
+
+
 def test_the_text_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     """The cell's name makes its id: read in another way it would be another cell, or no file at all."""
     path = tmp_path / "replica.toml"
