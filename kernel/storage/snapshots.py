@@ -309,11 +309,12 @@ class Snapshots:
     def delete(self, below: Slot) -> int:
         """Delete every snapshot file, good or damaged, that is older than the one at `below`, which :meth:`retire`
         returned. It waits for the disk and touches nothing else of this object, so it may run on a thread of its own.
-        Returns how many were deleted. Raises OSError."""
+        Returns how many are gone. Raises OSError."""
         names = self._fs.names(self._directory)
         doomed = [name for name in names if (slot := snapshot_slot(name)) is not None and slot < below]
         for name in doomed:
-            self._fs.remove(join(self._directory, name))
+            with contextlib.suppress(FileNotFoundError):  # a deletion on another thread was quicker
+                self._fs.remove(join(self._directory, name))
         if doomed:
             self._fs.sync_directory(self._directory)
         return len(doomed)

@@ -127,6 +127,22 @@ def test_what_is_deleted_elsewhere_disturbs_nobody(kit: Any) -> None:
     assert snapshots.read_at(Slot(9), 0, 3) == b"QRT"
 
 
+def test_two_deletions_at_once_are_no_error(kit: Any) -> None:
+    """One follows a snapshot that was fetched, another one that was taken; what is old is gone in any case."""
+    fs, snapshots = made(kit)
+    for slot in (3, 5, 9, 12):
+        snapshots.write(Slot(slot), kit.founding, CHUNKS)
+
+    def quicker(effect: str, path: str) -> None:
+        if effect == "remove":
+            fs.before = None
+            fs.remove(kit.path(name(5)))
+
+    fs.before = quicker
+    snapshots.delete(snapshots.retire())
+    assert fs.names(kit.directory) == [name(9), name(12)]
+
+
 def test_chunks_leave_no_file_open(kit: Any, tmp_path: Path) -> None:
     """Be it that not all are taken: a file that is open takes room even when it is deleted."""
     snapshots = Snapshots(RealFileSystem(), str(tmp_path), kit.cell, 1)
