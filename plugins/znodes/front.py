@@ -240,7 +240,11 @@ class ZooKeeperFront(Service):
             wire.close()
             return
         wire.client = ref(connection)
-        wire.start()
+        try:
+            wire.start()
+        except OSError:
+            connection.drop()
+            raise
 
     def admit(self, wire: Wire, address: object) -> Connection | None:
         """Take a fresh connection on; None if there are enough of them."""

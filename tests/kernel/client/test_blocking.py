@@ -151,7 +151,7 @@ def test_an_iteration_that_is_collected_in_the_midst_of_a_call(monkeypatch: pyte
     monkeypatch.setattr(blocking.asyncio, "run_coroutine_threadsafe", collecting)
     caller = threading.Thread(target=lambda: told.append(background.run(work())), daemon=True)
     caller.start()
-    caller.join(2)
+    caller.join(10)
     assert told == ["stopped", "done"]
     monkeypatch.undo()
     background.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import sys
@@ -389,6 +390,22 @@ def test_nothing_is_kept_of_the_gone() -> None:
     assert not front.watches.held
     assert not any(front.watches.tables)
     assert front.machine.observer is None
+
+
+def test_who_cannot_be_watched_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who is refused because the system has no room for him does not count among the clients."""
+    clock = MemoryReactorClock()
+    front = ZooKeeperFront(FakeCell(clock, 1).seats[0], clock, "tcp:0", {})
+    ours, theirs = socket.socketpair()
+
+    def full(reader: object) -> None:
+        raise OSError(errno.ENOSPC, "no room to watch one more")
+
+    monkeypatch.setattr(clock, "addReader", full)
+    with pytest.raises(OSError, match="no room"):
+        front._accepted(ours, ("127.0.0.1", 1))
+    assert (front.connections, front.per_address) == ({}, {})
+    theirs.close()
 
 
 def test_who_has_left_is_forgotten() -> None:
