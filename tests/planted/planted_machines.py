@@ -53,9 +53,9 @@ def forwarded_writes_doubled_after_a_fail_over(plant: Plant) -> None:
         Intake.admit,
         {
             "expected = self.expected(chunk.member, chunk.machine, chunk.incarnation)": (
-                "expected = self.expected(chunk.member, chunk.machine, chunk.incarnation)\n"
-                "            if expected > 1 and (chunk.member, chunk.machine) not in self._admitted:\n"
-                "                expected = chunk.sequence"
+                "expected = self.expected(chunk.member, chunk.machine, chunk.incarnation); "
+                "first = (chunk.member, chunk.machine) not in self._admitted; "
+                "expected = chunk.sequence if expected > 1 and first else expected"
             )
         },
     )
