@@ -20,6 +20,7 @@ from quorate.kernel.paxos.messages import Kind, Value
 from quorate.kernel.paxos.ready import AcceptedValue, KnownChosen, Promised, Record
 from quorate.kernel.storage.errors import JournalFailed, JournalFull
 from quorate.kernel.storage.files import RealFileSystem
+from quorate.kernel.storage.journal import Batch, Journal
 from quorate.kernel.storage.marks import Stop
 from quorate.kernel.storage.memory import MemoryFileSystem
 
@@ -441,16 +442,20 @@ def test_no_descriptor_is_waited_for_on_a_real_disk(kit: Any, tmp_path: Path, sp
     assert (again.state.intact, [vote.slot for vote in again.state.votes], again.notes) == (True, [1, 2], ())
 
 
-def test_a_batch_whose_segment_may_have_its_name_goes_nowhere_else(kit: Any) -> None:
-    """Written into the segment before as well it would be there twice, and recovery would miss what is between."""
-    fs = kit.memory()
-    recovered = kit.recover(fs)
-    journal = recovered.journal
-    journal._slow = True  # a roll-over although there is room
+def about_to_roll(kit: Any, fs: Any) -> tuple[Journal, Batch]:
+    """A journal that begins another segment with this batch, although there is room in the present one."""
+    journal = kit.recover(fs).journal
+    journal._slow = True
     while journal.prepare():
         pass
     journal.append([kit.vote(1)])
-    batch = journal.seal()
+    return journal, journal.seal()
+
+
+def test_a_batch_whose_segment_may_have_its_name_goes_nowhere_else(kit: Any) -> None:
+    """Written into the segment before as well it would be there twice, and recovery would miss what is between."""
+    fs = kit.memory()
+    journal, batch = about_to_roll(kit, fs)
 
     def refuse(effect: str, path: str) -> None:
         if effect == "sync_directory":
@@ -469,13 +474,7 @@ def test_a_batch_whose_segment_may_have_its_name_goes_nowhere_else(kit: Any) -> 
 def test_a_segment_that_cannot_be_named_leaves_the_room_in_the_one_before(kit: Any) -> None:
     """No name was given, so nothing is uncertain: with no room for another segment the batch goes where there is."""
     fs = kit.memory()
-    recovered = kit.recover(fs)
-    journal = recovered.journal
-    journal._slow = True  # a roll-over although there is room
-    while journal.prepare():
-        pass
-    journal.append([kit.vote(1)])
-    batch = journal.seal()
+    journal, batch = about_to_roll(kit, fs)
 
     def refuse(effect: str, path: str) -> None:
         if effect in ("rename", "create"):

@@ -47,17 +47,23 @@ def test_one_chunk_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(chunks) == 3
 
 
+def put_off(room: Room, pause: float, monkeypatch: pytest.MonkeyPatch) -> ZooKeeperFront:
+    """Have `pause` seconds lie between the turns in which connections get what is due to them; returns the front."""
+    front, later = room.fronts[0], room.clock.callLater
+    monkeypatch.setattr(
+        room.clock,
+        "callLater",
+        lambda seconds, call, *words: later(pause if call == front._settle else seconds, call, *words),
+    )
+    return front
+
+
 def test_what_a_batch_brings_to_many_leaves_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many connections a turn get what is due to them, in order. A read that comes before is answered behind the
     event, and what later batches bring goes behind what waits."""
     monkeypatch.setattr(front_module, "SETTLED", 2)
     room = Room()
-    front, later = room.fronts[0], room.clock.callLater
-    monkeypatch.setattr(
-        room.clock,
-        "callLater",
-        lambda seconds, call, *words: later(0.001 if call == front._settle else seconds, call, *words),
-    )
+    front = put_off(room, 0.001, monkeypatch)
     writer, *watchers = talks = [room.talk() for _ in range(6)]
     writer.call(Op.CREATE, create(b"/n"))
     for watcher in watchers:
@@ -86,12 +92,7 @@ def test_an_event_keeps_its_place_while_others_get_theirs(monkeypatch: pytest.Mo
     reads or a later event, also while the client waits for its turn to be told (ZK-8.3)."""
     monkeypatch.setattr(front_module, "SETTLED", 1)
     room = Room()
-    front, later = room.fronts[0], room.clock.callLater
-    monkeypatch.setattr(
-        room.clock,
-        "callLater",
-        lambda seconds, call, *words: later(1 if call == front._settle else seconds, call, *words),
-    )
+    put_off(room, 1, monkeypatch)
     first, talk, other = (room.talk() for _ in range(3))
     for path in (b"/first", b"/a", b"/b"):
         (first if path == b"/first" else talk).call(Op.EXISTS, path_watch(path, True))
