@@ -86,8 +86,8 @@ class Preparation:
                         self._best[vote.slot] = vote
 
     def silent(self) -> list[MemberId]:
-        """The voters that have answered nothing, in order."""
-        return sorted(self._voters - self._answers.keys())
+        """The voters whose answer has not come, or not all of it, in order."""
+        return sorted(self._voters - self._whole.keys())
 
     def complete(self) -> bool:
         """Whether a quorum promised."""

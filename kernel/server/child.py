@@ -69,7 +69,11 @@ class Child:
             _be_child(work, writing, parent)
         os.close(writing)
         os.set_blocking(self._descriptor, False)
-        reactor.addReader(self)
+        try:
+            reactor.addReader(self)
+        except OSError:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End it; `done` is not called."""

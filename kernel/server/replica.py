@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twisted.logger import Logger
@@ -52,7 +51,7 @@ from .handle import FrontStream
 from .journal_thread import JournalThread
 from .peers import Peers
 from .sessions import Sessions
-from .snapshotting import Snapshotting, begun
+from .snapshotting import Snapshotting
 from .turn import Turns
 from .witness import Witness
 
@@ -519,16 +518,7 @@ class LiveReplica:
 
     def snapshot_fetched(self, fetched: SnapshotFile) -> None:
         """A peer's snapshot is on the disk: prepare a host from it beside the reactor, which goes on meanwhile."""
-
-        def prepare() -> None:
-            try:
-                found: MachineHost | Exception = self.node.prepare(self._recovered.snapshots.chunks(fetched.slot))
-            except Exception as error:
-                found = error
-            self.reactor.callFromThread(self._prepared, fetched, found)
-
-        if begun(Thread(target=prepare, name="quorate-restore", daemon=True)) is None:
-            self._prepared(fetched, RuntimeError("no thread can be started"))
+        self.snapshotting.restore(fetched, self.node.prepare, self._prepared)
 
     def _prepared(self, fetched: SnapshotFile, found: MachineHost | Exception) -> None:
         if not self._running:
@@ -547,6 +537,7 @@ class LiveReplica:
             self._give_up(f"{type(found).__name__}: {found}")
         else:
             self._log.error("the snapshot at slot {slot} is of no use: {error}", slot=fetched.slot, error=found)
+            self._recovered.snapshots.reject(fetched.slot)
             self.core.abandon_snapshot()
 
     def snapshot_useless(self) -> None:

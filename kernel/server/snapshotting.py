@@ -13,8 +13,9 @@ At most one of each is under way. Nothing here decides; the consensus core asks.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -24,6 +25,7 @@ from ..host import MachineHost
 from ..paxos.ballot import Slot
 from ..paxos.messages import FetchSnapshot, SnapshotChunk
 from ..paxos.quorum import Configuration
+from ..stop import StopReplica
 from ..storage.errors import SnapshotFailed, StorageError
 from ..storage.snapshots import SnapshotFile, SnapshotReceiver, Snapshots
 from .child import Child
@@ -179,6 +181,29 @@ class Snapshotting:
             self._wanting.snapshot_useless()
             return
         self._wanting.snapshot_fetched(adopted)
+
+    def restore(
+        self,
+        fetched: SnapshotFile,
+        prepare: Callable[[Iterator[bytes]], MachineHost],
+        done: Callable[[SnapshotFile, MachineHost | Exception], None],
+    ) -> None:
+        """Have a thread `prepare` a host from what was fetched, and tell `done` of it, or of what went wrong. If it is
+        the file and not this replica, the file is gone then: a restart would begin with it."""
+
+        def work() -> None:
+            try:
+                found: MachineHost | Exception = prepare(self._snapshots.chunks(fetched.slot))
+            except (StopReplica, MemoryError) as error:
+                found = error
+            except Exception as error:
+                found = error
+                with contextlib.suppress(OSError):
+                    self._snapshots.remove(fetched.slot)
+            self._reactor.callFromThread(done, fetched, found)
+
+        if begun(Thread(target=work, name="quorate-restore", daemon=True)) is None:
+            done(fetched, RuntimeError("no thread can be started"))
 
 
 def begun(thread: Thread) -> Thread | None:

@@ -51,7 +51,6 @@ class Witness:
         self._path = directory / _NAME
         self._seen: dict[int, Seen] = {}
         self._slots: dict[int, int] = {}  # the highest slot heard of, which changes with every vote
-        self._unwritten = False
         try:
             rows: Any = plain.decode(layout.unstamp(_MAGIC, self._path.read_bytes(), str(self._path)), _SIZE_MAX)
             for member, disk, incarnation, run, round_, of, slot in rows:

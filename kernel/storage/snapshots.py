@@ -319,6 +319,18 @@ class Snapshots:
             self._fs.sync_directory(self._directory)
         return len(doomed)
 
+    def reject(self, slot: Slot) -> None:
+        """The snapshot at `slot` is of no use, whole as it is: know it no more."""
+        if self._serving is not None and self._serving[0] == slot:
+            self.release()
+        self._known.pop(slot, None)
+
+    def remove(self, slot: Slot) -> None:
+        """Delete the file of a snapshot that is of no use, on any thread, before another of that slot is asked for.
+        Raises OSError."""
+        self._fs.remove(join(self._directory, _name(slot)))
+        self._fs.sync_directory(self._directory)
+
     def open(self, slot: Slot) -> SnapshotReader:
         """Read a snapshot. Raises SnapshotMissing, Malformed, NewerFormat, OSError."""
         try:

@@ -350,7 +350,7 @@ class Process:
             port.flush()
         if self.run is not run:
             return
-        if node.snapshot_due and not run.snapshotting:
+        if node.snapshot_due and self._snapshots.may_take(run):
             self._snapshots.take(run)
         core = node.core
         if core.leader == self.member:

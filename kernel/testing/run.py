@@ -51,6 +51,7 @@ class Run:
         self.written = False  # the disk is done with `writing`, and the process does not know yet
         self.receiver: SnapshotReceiver | None = None
         self.snapshotting = False
+        self.no_snapshot_before = 0
         self.led = NO_BALLOT  # the last ballot under which it led
         self.greeting = greeting
         self.witness = witness

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PIECE: Final = 700
 """Bytes of a snapshot in one message: small, so that small snapshots come in many."""
+PAUSE: Final = 1_000_000
+"""Microseconds until another snapshot is begun after one that failed."""
 
 
 class Snapshotting:
@@ -33,6 +35,10 @@ class Snapshotting:
     def __init__(self, process: Process, world: World) -> None:
         self._process = process
         self._world = world
+
+    def may_take(self, run: Run) -> bool:
+        """Whether a snapshot may be begun now."""
+        return not run.snapshotting and self._process.now >= run.no_snapshot_before
 
     def take(self, run: Run) -> None:
         """Take the state now, write it a while later."""
@@ -57,21 +63,29 @@ class Snapshotting:
                 run.node.host.imaged(slot, lambda: run.snapshots.chunks(slot))
                 run.node.snapshotted(slot, found.size)
                 self._world.watch.count("snapshots taken")
-                floor = run.snapshots.retire()
-                run.snapshots.delete(floor)
-                if run.writing is None and not run.journal.failed:
-                    run.journal.forget(floor)
+                self._retire(run)
             except SnapshotFailed as error:
                 self._world.trace(self._process.member, "%s", error)
-            except JournalFailed as error:
-                self._world.trace(self._process.member, "%s", error)
-                self._world.disk_failed(self._process)
-            except OSError as error:
-                self._world.trace(self._process.member, "snapshot: %s", error)
+                run.no_snapshot_before = self._process.now + PAUSE
+                run.node.snapshot_failed()
             except Crash:
                 if self._process.run is run:
                     self._process.die(True, "power cut during a snapshot")
                 return
+
+    def _retire(self, run: Run) -> None:
+        """Another snapshot is in use, taken or fetched: the oldest, and the log before them, may go."""
+        floor = run.snapshots.retire()
+        try:
+            run.snapshots.delete(floor)
+        except OSError as error:
+            self._world.trace(self._process.member, "old snapshots stay: %s", error)
+        try:
+            if run.writing is None and not run.journal.failed:
+                run.journal.forget(floor)
+        except JournalFailed as error:
+            self._world.trace(self._process.member, "%s", error)
+            self._world.disk_failed(self._process)
 
     def _announced(self) -> _Guard:
         def before(effect: str, path: str) -> None:
@@ -109,6 +123,11 @@ class Snapshotting:
                 found = run.snapshots.adopt(chunk.slot)
                 host = run.node.prepare(run.snapshots.chunks(chunk.slot))
                 run.node.install(found.slot, found.size, found.configuration, host, self._process.now)
+                if run.node.host.slot == found.slot:
+                    self._world.trace(self._process.member, "installed the snapshot at slot %d", found.slot)
+                    self._world.watch.installed(self._process.member, host)
+                    host.imaged(found.slot, lambda: run.snapshots.chunks(found.slot))
+                    self._retire(run)
             except (SnapshotFailed, SnapshotMissing, OSError) as error:
                 self._world.trace(self._process.member, "%s", error)
                 run.receiver = None
@@ -117,10 +136,6 @@ class Snapshotting:
             except Crash:
                 if self._process.run is run:
                     self._process.die(True, "power cut during a snapshot")
-                return
-        if run.node.host.slot == chunk.slot:
-            self._world.trace(self._process.member, "installed the snapshot at slot %d", chunk.slot)
-            self._world.watch.installed(self._process.member, run.node.host)
 
 
 class _Guard:

@@ -66,6 +66,14 @@ def test_a_quorum_of_whole_promises_is_needed() -> None:
     assert phase.open_values(NO_SLOT) == [value("a"), value("b")]
 
 
+def test_who_has_not_answered_whole_is_asked_again() -> None:
+    """A part of an answer may be lost like the whole."""
+    phase = preparation()
+    phase.promised(MemberId(1), promise())
+    phase.promised(MemberId(2), promise(vote(1, 1, "a"), part=0, parts=2))
+    assert phase.silent() == [2, 3]
+
+
 def test_strangers_do_not_count() -> None:
     """Only voters make a quorum."""
     phase = preparation()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,24 @@ def test_says_what_went_wrong() -> None:
 def test_a_sudden_end_is_a_failure() -> None:
     """A child that is killed did not succeed."""
     assert run(lambda: os.kill(os.getpid(), 9)) == "the child ended with status -9"
+
+
+def test_one_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end would be seen by nobody, and no snapshot be taken any more."""
+    reactor = MemoryReactorClock()
+    pids: list[int] = []
+    told: list[str | None] = []
+
+    def full(child: Child) -> None:
+        pids.append(child.pid)
+        raise OSError(errno.ENOSPC, "no room to watch one more")
+
+    monkeypatch.setattr(reactor, "addReader", full)
+    with pytest.raises(OSError, match="no room"):
+        Child(reactor, lambda: time.sleep(60), told.append)  # type: ignore[arg-type]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pids[0], 0)
+    assert not told
 
 
 def test_holds_no_descriptor_of_the_parent(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 from typing import Any
 from weakref import ref
 
 import pytest
-from quorate.kernel.server import client_port, shares
+from quorate.kernel.server import client_connection, shares
 from quorate.kernel.server.endpoints import calling
 from quorate.kernel.server.lean import LeanConnection
 from quorate.kernel.system import PLUGINS
@@ -38,6 +39,7 @@ from quorate.kernel.wire.native import (
 )
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 pytestmark = pytest.mark.cell
@@ -218,6 +220,41 @@ class ClientPortTests(TestCase):
         await cell.until(lambda: client.ended)
         assert [(each.about, each.code) for each in client.of(Failed)] == [(About.CONNECTION, "malformed")]
 
+    async def test_nothing_behind_nonsense_is_taken_up(self) -> None:
+        """Nor is it while the connection is kept for what its client has not read yet."""
+        cell = await self.started()
+        client, opened = await self.opened(cell)
+        server = cell.running[1].client_port.by_session[opened.session]
+        client.pause()
+        client.say(*(request(number, "tell", "x" * 250_000) for number in range(1, 41)))
+        await cell.until(lambda: server.pending and not server._in_flight)
+        replica, waiting, submitted = cell.replica(1), [], []
+        self.patch(replica, "barrier", lambda ready, by_round: waiting.append(ready))
+        self.patch(replica, "submit", lambda *command: submitted.append(command))
+        self.patch(shares, "SHARE_SECONDS", 0.0)
+        question = Query(1, Consistency.LEASE, 0, "ledger", plain.encode(["sum", ["a"]]))
+        client.say(question, Kept(1, 1), request(41, "add", "a"))
+        await cell.until(lambda: server not in cell.running[1].client_port.clients)
+        assert not server.closed
+        waiting.pop()(True)
+        await deferLater(reactor, 0.0)
+        assert not submitted
+
+    async def test_who_cannot_be_watched_takes_no_place(self) -> None:
+        """A caller who is refused because the system has no room for him does not count among the clients."""
+        cell = await self.started()
+        port = cell.running[1].client_port
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+
+        def full(client: LeanConnection) -> None:
+            raise OSError(errno.ENOSPC, "no room to watch one more")
+
+        self.patch(client_connection.ClientConnection, "start", full)
+        with pytest.raises(OSError, match="no room"):
+            port._accepted(ours, ("127.0.0.1", 1))
+        assert not port.clients
+
     async def test_who_idles_without_a_session_is_sent_away(self) -> None:
         """Who does not even greet, or greets and asks nothing, loses its place, the latter with words; who has a
         session, or is owed an answer, keeps it, and every question begins the patience anew."""
@@ -231,8 +268,8 @@ class ClientPortTests(TestCase):
         asks.say(Status(1))
         await cell.until(lambda: asks.of(StatusReply))
         assert server._patience.getTime() > first
-        self.patch(client_port, "IDLE_SECONDS", 0.1)
-        self.patch(client_port, "GREETING_PATIENCE", 0.1)
+        self.patch(client_connection, "IDLE_SECONDS", 0.1)
+        self.patch(client_connection, "GREETING_PATIENCE", 0.1)
         stays, _ = await self.opened(cell)
         stays.say(HELLO)
         owed = self.client(cell)
@@ -338,8 +375,10 @@ class ClientPortTests(TestCase):
         """Questions without end are answered, a few in each turn, so that heartbeats and others have theirs."""
         cell = await self.started()
         client, written = self.client(cell), []
-        flush = client_port.Client.flush
-        self.patch(client_port.Client, "flush", lambda server: (written.append(server), flush(server))[1])
+        flush = client_connection.ClientConnection.flush
+        self.patch(
+            client_connection.ClientConnection, "flush", lambda server: (written.append(server), flush(server))[1]
+        )
         self.patch(shares, "SHARE_SECONDS", 1e-9)
         client.say(HELLO, *(Status(number) for number in range(400)))
         await cell.until(lambda: len(client.of(StatusReply)) == 400, 30)

@@ -21,6 +21,7 @@ from quorate.kernel.paxos.quorum import Change, ChangeKind, Member, Role
 from quorate.kernel.server import service
 from quorate.kernel.server.handle import FrontHandle
 from quorate.kernel.storage.errors import StorageError
+from quorate.kernel.storage.files import RealFileSystem
 from quorate.kernel.system import PLUGINS, SESSIONS
 from quorate.kernel.wire import plain
 from quorate.kernel.wire.native import Consistency
@@ -216,6 +217,27 @@ class CellTests(TestCase):
         await cell.until(lambda: len(cell.machine(missing).log) == 12)
         assert threads
         assert current_thread() not in threads
+
+    async def test_a_fetched_snapshot_that_cannot_be_restored_is_deleted(self) -> None:
+        """Or a restart would begin with it; and what is fetched next is installed."""
+        seen: list[Path] = []
+        prepare = Node.prepare
+
+        def once(node: Node, chunks: Iterable[bytes]) -> MachineHost:
+            if seen:
+                return prepare(node, chunks)
+            replica = next(service.replica for service in cell.running.values() if service.replica.node is node)
+            seen.extend(replica.config.directory.glob("snapshot-*.snap"))
+            raise ValueError("no state in it")
+
+        self.patch(Node, "prepare", once)
+        removed: list[Path] = []
+        remove = RealFileSystem.remove
+        self.patch(RealFileSystem, "remove", lambda fs, path: (removed.append(Path(path)), remove(fs, path))[1])
+        cell, missing = await self.fetching()
+        await cell.until(lambda: len(cell.machine(missing).log) == 12)
+        assert len(seen) == 1
+        assert seen[0] in removed
 
     async def test_what_has_no_room_in_memory_stops_the_replica_that_fetched_it(self) -> None:
         """It would wait for the snapshot for ever, and it is not the same on every replica."""

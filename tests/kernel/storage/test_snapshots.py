@@ -111,6 +111,20 @@ def test_two_are_kept(kit: Any) -> None:
         snapshots.open(Slot(5))
 
 
+def test_a_rejected_snapshot_is_known_no_more(kit: Any) -> None:
+    """Nobody is served of it, the one before is the newest again, and its file goes."""
+    fs, snapshots = made(kit)
+    for slot in (5, 9):
+        snapshots.write(Slot(slot), kit.founding, CHUNKS)
+    assert snapshots.read_at(Slot(9), 0, 3) == b"QRT"
+    snapshots.reject(Slot(9))
+    snapshots.remove(Slot(9))
+    assert [found.slot for found in snapshots.kept] == [5]
+    assert fs.names(kit.directory) == [name(5)]
+    with pytest.raises(SnapshotMissing, match="slot 9"):
+        snapshots.read_at(Slot(9), 0, 3)
+
+
 def test_what_is_deleted_elsewhere_disturbs_nobody(kit: Any) -> None:
     """Between the decision and the deletion on another thread, a snapshot may be adopted, and the older ones asked
     for."""
