@@ -6,12 +6,14 @@ replays it.
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
 from quorate.kernel.testing.faults import Fault
+from quorate.kernel.testing.ledger import Outcome, Totals
 from quorate.kernel.testing.lifecycle import Boundary
-from quorate.kernel.testing.simulate import Totals, run_seed
+from quorate.kernel.testing.simulate import run_seeds
 from quorate.kernel.testing.simulation import Mode
 
 SEEDS = int(os.environ.get("QUORATE_SEEDS", "500"))
@@ -23,6 +25,33 @@ ENOUGH = 400
 """Seeds in which everything must have been tried."""
 
 
+class Coming:
+    """Outcomes of seeds that all cores run, asked for in about the order of the seeds."""
+
+    def __init__(self, seeds: range, mode: Mode) -> None:
+        self._outcomes = run_seeds(seeds, os.cpu_count() or 1, math.inf, mode)
+        self._come: dict[int, Outcome] = {}
+
+    def of(self, seed: int) -> Outcome:
+        """The outcome of one of the seeds, once."""
+        while seed not in self._come:
+            outcome = next(self._outcomes)
+            self._come[outcome.seed] = outcome
+        return self._come.pop(seed)
+
+
+@pytest.fixture(scope="module")
+def swarm() -> Coming:
+    """All seeds, in the usual mode."""
+    return Coming(range(FIRST, FIRST + SEEDS), Mode.SWARM)
+
+
+@pytest.fixture(scope="module")
+def restless() -> Coming:
+    """Fewer, without rest."""
+    return Coming(range(FIRST, FIRST + SEEDS // 25), Mode.RESTLESS)
+
+
 @pytest.fixture(scope="module")
 def totals() -> Totals:
     """The figures of all histories that this run has made."""
@@ -30,10 +59,10 @@ def totals() -> Totals:
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
-def test_promises_hold(first: int, totals: Totals) -> None:
+def test_promises_hold(first: int, swarm: Coming, totals: Totals) -> None:
     """No seed breaks a promise; each history has its operations and its kinds of fault."""
     for seed in range(first, min(first + CHUNK, FIRST + SEEDS)):
-        outcome = run_seed(seed)
+        outcome = swarm.of(seed)
         totals.add(outcome)
         assert outcome.report is not None, outcome.failure
         assert outcome.report.operations >= OPERATIONS, f"seed {seed}: {outcome.report.outcomes}"
@@ -41,10 +70,10 @@ def test_promises_hold(first: int, totals: Totals) -> None:
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS // 25, CHUNK))
-def test_promises_hold_without_rest(first: int) -> None:
+def test_promises_hold_without_rest(first: int, restless: Coming) -> None:
     """Nor with short leases, little log, and few kinds of fault that strike again and again."""
     for seed in range(first, min(first + CHUNK, FIRST + SEEDS // 25)):
-        outcome = run_seed(seed, Mode.RESTLESS)
+        outcome = restless.of(seed)
         assert outcome.report is not None, outcome.failure
 
 
