@@ -64,6 +64,7 @@ class Leading:
         self._command = command
         self._epoch = epoch_of(core.ballot)
         self._gates: dict[int, Gate] = {}
+        self._gated: dict[int, object] = {}  # the machines whose gates they are
         self._expiring: dict[Overdue, set[int]] = {}  # expiries, and the gates that keep each
         self.intake = Intake(host.marks, self._gates)
         self._set_gates()
@@ -153,10 +154,10 @@ class Leading:
         self._hurry()
 
     def _set_gates(self) -> None:
-        """Give every machine that wants one its gate; those of unloaded and halted machines end, and what they kept
-        goes on."""
+        """Give every machine that wants one its gate; those of unloaded and halted machines, and of those that went on
+        as another instance, end, and what they kept goes on."""
         loaded = self._host.loaded()
-        for number in [n for n in self._gates if n not in loaded]:
+        for number in [n for n in self._gates if loaded.get(n) is not self._gated[n]]:
             self._gates.pop(number).ended()
             self.intake.ungated(number)
             for overdue in list(self._expiring):
@@ -164,6 +165,7 @@ class Leading:
         for number, machine in loaded.items():
             if number not in self._gates and isinstance(machine, Gated):
                 self._gates[number] = machine.gate(self._epoch)
+                self._gated[number] = machine
 
     # ---------------------------------------------------------------- what time brings
 

@@ -545,6 +545,19 @@ def test_what_a_halted_machines_gate_kept_is_answered_and_its_stream_goes_on(cel
     assert cell.lines(follower, "guarded") == ["keep that"]
 
 
+def test_a_machine_that_halts_and_goes_on_at_once_has_a_gate_of_its_own(cell: Cell) -> None:
+    """The old gate looks at the state before, which no command changes any more."""
+    guarded, leader, old = cell.number("guarded"), cell.leader, Guarded.gates[-1]
+    cell.submit(leader, guarded, "tear", [])
+    leader.node._leading.take_own()  # so that both are in one batch, in this order
+    skipped = cell.submit(leader, PLUGINS, "skip", ["guarded"])
+    cell.until(lambda: skipped)
+    assert old.over
+    cell.submit(leader, guarded, "write", ["keep this"])
+    cell.until(lambda: Guarded.gates[-1].kept)
+    assert not old.kept
+
+
 def test_a_snapshot_settles_commands_and_releases_reads() -> None:
     """A replica that catches up by a snapshot learns that its commands were applied, without their answers, and its
     waiting reads go on."""
