@@ -48,10 +48,16 @@ from zope.interface import implementer
 from .endpoints import Endpoint, listening
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorFDSet, IReactorTime
+    from twisted.internet.interfaces import (
+        IDelayedCall,
+        IReactorCore,
+        IReactorFDSet,
+        IReactorPluggableNameResolver,
+        IReactorTime,
+    )
 
-    class Reactor(IReactorCore, IReactorFDSet, IReactorTime):
-        """What a lean connection asks of a reactor."""
+    class Reactor(IReactorCore, IReactorFDSet, IReactorTime, IReactorPluggableNameResolver):
+        """What lean connections and those who make them ask of a reactor."""
 
 
 OUTPUT_LIMIT: Final = 16 << 20
