@@ -126,6 +126,11 @@ def _valid_id(scheme: bytes, name: bytes | None) -> bool:
     return scheme == b"x509" and bool(name)
 
 
+def _text(name: bytes) -> bytes:
+    """`name` as UTF-8, whatever a client sent: others are shown it."""
+    return name.decode(errors="replace").encode()
+
+
 def settled(acl: bytes, who: Identities) -> bytes:
     """The list to keep for what a client sent: duplicates dropped, scheme "auth" replaced by what the client proved
     to be.
@@ -148,6 +153,8 @@ def _settled(acl: bytes, who: Identities) -> bytes:
         perms, scheme, name = entry
         if scheme is None:
             raise Fault(Err.INVALID_ACL)
+        if name is not None and not name.isascii():
+            entry = Entry(perms, scheme, _text(name))
         if scheme == b"world" and name == b"anyone":
             kept[entry] = None
         elif scheme == b"auth":
@@ -179,6 +186,7 @@ def masked(acl: bytes) -> bytes:
 
 def digest_identity(secret: bytes) -> Identity:
     """The identity that ``user:password`` proves: ``user:base64(sha1(user:password))``."""
+    secret = _text(secret)
     return b"digest", secret.partition(b":")[0] + b":" + b64encode(sha1(secret, usedforsecurity=False).digest())
 
 

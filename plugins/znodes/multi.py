@@ -80,12 +80,12 @@ def split(frame: bytes, at: int, allowed: Mapping[int, Callable[[bytes, int], in
             if end > len(frame):
                 raise Malformed("record cut short")
             record = frame[at:end]
+            if op == Op.CREATE_TTL and _int(record, len(record) - 12)[0] not in _TTLS:
+                op, record = Op.CREATE, record[:-8]
             if op in _CREATES:
                 # As in the original the flags decide what is created and so what its result looks like; one with a
                 # time to live, which it has not, is malformed when its turn comes.
                 op = _BY_FLAGS.get(_int(record, len(record) - 4)[0], Op.CREATE)
-            elif op == Op.CREATE_TTL and _int(record, len(record) - 12)[0] not in _TTLS:
-                op, record = Op.CREATE, record[:-8]
             steps.append((op, record))
             at = end
     except StructError:

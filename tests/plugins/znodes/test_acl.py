@@ -20,6 +20,16 @@ def test_digest_is_the_originals() -> None:
     assert acl.digest_identity(b"u:p") == (b"digest", b"u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=")
 
 
+def test_bytes_that_are_no_text() -> None:
+    """What is not UTF-8 is read as in the original (the digest is a running one's): other clients are shown it, who
+    could not read it otherwise (ZK-1.5)."""
+    proved = acl.digest_identity(b"\xff:pw")
+    assert proved == (b"digest", "\ufffd:WzWS3Ogd1jZiLDTZOdDvuVYHXi8=".encode())
+    assert acl.settled(listed((1, b"digest", b"\xff:\xfe")), ()) == listed((1, b"digest", "\ufffd:\ufffd".encode()))
+    assert acl.settled(listed((1, b"auth", b"")), (proved,)) == listed((1, *proved))
+    assert acl.digest_identity("\xe9:pw".encode()) == (b"digest", "\xe9:RipmMfCvNMnljS9k9ci+DY4X2CM=".encode())
+
+
 def test_open_list_is_one_object() -> None:
     """Identity tells the open list apart, however it came in."""
     assert acl.settled(bytes(bytearray(OPEN)), ()) is OPEN

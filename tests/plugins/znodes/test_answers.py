@@ -19,6 +19,7 @@ pytestmark = pytest.mark.cell
 
 ONE_WATCH = "3.8.0 keeps one kind of watch a path and client, and forgets it when another kind fires (ZOOKEEPER-4466)"
 DIFFERENT = {
+    "ZK-2.4 attach again, asking for another time-out": "a session keeps the one it was opened with",
     "ZK-8 persistent and others, fired once": ONE_WATCH,
     "ZK-8 persistent is left when the others have fired": ONE_WATCH,
     "ZK-8 recursive and others, fired once": ONE_WATCH,

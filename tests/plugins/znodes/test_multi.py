@@ -73,10 +73,10 @@ def test_split_is_jute(record: Any, allowed: Any, bodies: dict[Op, bytes]) -> No
 
 def test_flags_decide_what_a_create_is() -> None:
     """A time to live that the flags do not ask for is dropped, as the original drops it inside a multi."""
-    plain = wire.create(b"/d", b"", Mode.PERSISTENT)
-    steps = [(Op.CREATE_TTL, wire.create_ttl(b"/d", 77, Mode.PERSISTENT)), (Op.CREATE, wire.create(b"/c", b"", 4))]
-    assert multi.split(wire.several(*steps), 0, multi.WRITES) == [
-        (Op.CREATE, plain), (Op.CREATE_CONTAINER, steps[1][1])
+    plain, box = (wire.create(b"/d", b"", flags) for flags in (Mode.PERSISTENT, Mode.CONTAINER))
+    steps = [(Op.CREATE_TTL, wire.create_ttl(b"/d", 77, flags)) for flags in (Mode.PERSISTENT, Mode.CONTAINER)]
+    assert multi.split(wire.several(*steps, (Op.CREATE, box)), 0, multi.WRITES) == [
+        (Op.CREATE, plain), (Op.CREATE_CONTAINER, box), (Op.CREATE_CONTAINER, box)
     ]  # fmt: skip
 
 

@@ -44,6 +44,8 @@ def handshake(dial: Dial) -> Answers:
     yield "ZK-2.4 attach again", (again.session == first.session, again.password == first.password, again.timeout)
     yield "ZK-2.4 the older connection then", first.frame()
     yield "ZK-2.4 its ephemeral node then", again.stat(b"/mine") != "NO_NODE"
+    again = dial(session=first.session, password=first.password, timeout=5000)
+    yield "ZK-2.4 attach again, asking for another time-out", again.timeout
     for question, said in (
         ("a wrong password", {"session": again.session, "password": b"x" * 16}),
         ("no such session", {"session": 12345}),

@@ -131,6 +131,10 @@ def rights(dial: Dial) -> Answers:
             yield f"ZK-7.2 {whose} {op.name.lower()}", shown
         yield f"ZK-7.2 {whose} getACL of what all may read", asker.ask(Op.GET_ACL, path_only(b"/half"))["acl"]
     yield "ZK-7.2 delete needs the right on the parent", dial().ask(Op.DELETE, path_version(b"/sec"))
+    stranger = dial()
+    stranger.call(Op.AUTH, auth(b"digest", b"\xff:pw"), -4)
+    stranger.call(Op.CREATE, made(b"/strange", entry(31, b"auth", b""), entry(31, b"digest", b"\xfe:\xff")))
+    yield "ZK-7.3 users that are no text", stranger.ask(Op.GET_ACL, path_only(b"/strange"))["acl"]
 
 
 def watches(dial: Dial) -> Answers:
@@ -257,6 +261,7 @@ def multis(dial: Dial) -> Answers:
         ("with an empty list", [(Op.CREATE, path_only(b"/m/w") + int32(0) + int32(0) + int32(0))]),
         ("that deletes /zookeeper", [(Op.DELETE, path_version(b"/zookeeper"))]),
         ("that sets the configuration", [(Op.SET_DATA, put(b"/zookeeper/config", b""))]),
+        ("with a container's flags and a time to live", [(Op.CREATE_TTL, wire.create_ttl(b"/m/d", 77, 4))]),
         ("of nothing", []),
     ):  # fmt: skip
         yield f"ZK-9.1 multi {question}", client.ask(Op.MULTI, several(*steps))
