@@ -351,11 +351,16 @@ def damaged_file(scene: Scene) -> None:
 
 
 def flip(scene: Scene, kind: str) -> None:
-    """One bit of the newest file of this kind flips while the replica is down."""
+    """One bit of the newest file whose name begins so flips while the replica is down."""
     victim = scene.one()
+
+    def there() -> list[Path]:
+        return [each for each in files(victim.directory) if each.name.startswith(kind) and each.suffix != ".copy"]
+
+    scene.expect(lambda: bool(there()), f"replica {victim.index} has no {kind}")
     scene.down(victim)
     copy = _copy(victim, "whole")
-    path = max(each for each in files(victim.directory) if each.name.startswith(kind))
+    path = max(there())
     scene.words.append(damage(path, Mode.FLIP, Region.MIDDLE, scene.random))
     _start_damaged(scene, victim, copy)
 

@@ -84,10 +84,10 @@ def test_a_directory_that_is_not_what_it_was(episode: Episode, fault: menu.Fault
 
 def test_a_flipped_bit_in_each_kind_of_file(episode: Episode) -> None:
     """The replica refuses with words, heals, or says that it never votes again: it never guesses."""
-    kinds = ("identity", "founding", "marks", "witness", "journal-", "snapshot-")
-    for kind in kinds:
-        if not any(each.lost for each in episode.cell.replicas):
-            episode.strike(lambda scene: menu.flip(scene, kind))  # noqa: B023
+    for kind in ("identity", "founding", "witness", "snapshot-", "marks", "journal-"):
+        assert not episode.over, "a replica is lost, and there is no minority left to be struck"
+        episode.strike(lambda scene: menu.flip(scene, kind))  # noqa: B023
+        assert f" of {kind}" in episode.lines[-1]["what"]
     assert episode.violations == []
 
 

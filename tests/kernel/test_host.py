@@ -587,6 +587,20 @@ def test_divergence_is_told_by_the_host(driver: Driver) -> None:
 # ---------------------------------------------------------------- membership and slots
 
 
+def test_a_slot_without_commands_has_no_effect_but_its_number(driver: Driver) -> None:
+    """What a new leader fills a gap with changes no machine, no session and no timer, now or later."""
+    session = driver.open()
+    driver.call("scrap", "add", "k", session=session, number=1)
+    driver.call("scrap", "timer", "later", 500)
+    twin = driver.restored()
+    driver.host.skipped(Slot(driver.host.slot + 1))
+    driver.call("scrap", "draw", session=session, number=2)
+    driver.fire("scrap", 600)
+    for slot, payload in driver.log[-2:]:
+        twin.apply(slot, payload)
+    assert b"".join(twin.snapshot()) == driver.image()
+
+
 def test_configured_and_skipped_move_the_slot(driver: Driver) -> None:
     """Slots without commands count; who left is forgotten."""
     slot = driver.host.slot

@@ -5,11 +5,13 @@ The scenes in ``transcripts`` are to be read; they are recorded anew by running 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 
 import pytest
 from quorate.kernel.paxos.ballot import DECIDED, NO_BALLOT, Ballot, MemberId, Slot
+from quorate.kernel.paxos.following import Following
 from quorate.kernel.paxos.messages import (
     Accept,
     Accepted,
@@ -18,6 +20,7 @@ from quorate.kernel.paxos.messages import (
     Heartbeat,
     Kind,
     Prepare,
+    Promise,
     Sender,
     Value,
     Yield,
@@ -26,7 +29,7 @@ from quorate.kernel.paxos.options import SLOT_COST
 from quorate.kernel.paxos.quorum import ChangeKind, Configuration, InvalidChange, Member, Role
 from quorate.kernel.paxos.ready import NOTHING, AcceptedValue, DurableState, Promised
 from quorate.kernel.paxos.replica import NotLeader, Options, Replica, Status
-from stage import TRANSCRIPTS, Stage, perform
+from stage import TRANSCRIPTS, Letter, Stage, perform
 
 
 @pytest.mark.parametrize("path", sorted(TRANSCRIPTS.glob("*.txt")), ids=lambda path: path.stem)
@@ -318,6 +321,65 @@ def test_a_disk_without_its_votes_never_votes_again() -> None:
     assert not any("granted=True" in line for line in stage.lines if line.startswith("2 ->"))
 
 
+def _a_lost_disk_among_five() -> Stage:
+    """What Michael et al. (2017, section 6) hold against members that vote again once they have seen an instance that
+    was begun after they lost their disks: 3 promises a ballot of 2, loses its disk, sees "a" chosen by 1, 4 and 5, and
+    is asked for its vote on "b" while its promise is still under way."""
+    stage = Stage(5)
+    stage.elect(1)
+    stage.part((1, 2), (2, 5))
+    stage.withhold(
+        lambda letter: isinstance(letter.message, Promise) or (isinstance(letter.message, Prepare) and letter.to == 4)
+    )
+    stage.now += 2 * stage.options.lease
+    stage.tick(2)
+    stage.settle()
+    assert [letter.sender.member for letter in stage.sent(Promise)] == [3]
+    stage.crash(3)
+    stage.actors[3].disk.wipe()
+    stage.actors[3].applied.clear()
+    stage.actors[3].slot = Slot(0)
+    stage.actors[3].start()
+    stage.propose(1, "a")
+    stage.settle()
+    assert stage.applied(1) == stage.applied(4) == ["a"]
+    stage.part((1, 4))
+    stage.propose(1, "b")
+    stage.settle()
+    return stage
+
+
+def test_who_lost_its_disk_does_not_vote_again_for_having_seen_others_decide() -> None:
+    """It has seen an instance to its end, and gives no vote: nothing is chosen that the next leader does not know."""
+    stage = _a_lost_disk_among_five()
+    assert stage.applied(1) == ["a"]
+    stage.release()
+    stage.heal()
+    stage.settle()
+    assert stage.leaders() == [2]
+    stage.propose(2, "c")
+    stage.settle()
+    stage.pass_time(100)
+    assert all(stage.applied(member) == ["a", "c"] for member in range(1, 6))
+
+
+def test_if_it_did_two_values_would_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule of "Paxos Made Live", section 5.1, planted: the scene above is one in which it does harm."""
+    real = Following.on_accept
+
+    def watch(self: Following, sender: MemberId, message: Accept, now: int) -> None:
+        begun = self.__dict__.setdefault("begun", message.first)
+        self._acceptor.intact |= self._learner.chosen >= begun
+        real(self, sender, message, now)
+
+    monkeypatch.setattr(Following, "on_accept", watch)
+    stage = _a_lost_disk_among_five()
+    assert stage.applied(1) == ["a", "b"]
+    stage.release()
+    with pytest.raises(AssertionError, match="slot 3: a second value for a chosen slot"):
+        stage.settle()
+
+
 # ---------------------------------------------------------------- the door
 
 
@@ -398,6 +460,50 @@ def test_a_ballot_of_somebody_else_is_nobodys() -> None:
     stage.send(3, 2, Prepare(Ballot(9, MemberId(1)), Slot(1), Slot(0)))
     stage.settle()
     assert stage.core(2).leader == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_traffic_of_earlier_runs_changes_nothing(seed: int) -> None:
+    """All that members said in runs that are over, once more and in any order: no disk, no leader and no log is another
+    afterwards, and the cell goes on."""
+    stage = Stage(3)
+    deliver, said = stage.deliver, list[Letter]()
+    stage.deliver = lambda letter: (said.append(letter), deliver(letter))[1]  # type: ignore[method-assign]
+    for leader in (1, 2, 3, 1):
+        stage.elect(leader)
+        stage.propose(leader, f"under {leader}")
+        stage.settle()
+        stage.read(leader)
+        stage.settle()
+        stage.restart(leader % 3 + 1)
+        stage.pass_time(100)
+    earlier = list(said)
+    assert {"Prepare", "Promise", "Accept", "Accepted", "Heartbeat", "Beaten", "Commit"} <= {
+        type(letter.message).__name__ for letter in earlier
+    }
+    for member in (1, 2, 3):
+        stage.restart(member)
+    stage.elect(2)
+    stage.propose(2, "last")
+    stage.settle()
+    stage.pass_time(100)
+
+    def now() -> list[object]:
+        actors = [stage.actors[member] for member in (1, 2, 3)]
+        held = [(each.disk.promised, each.disk.votes, each.disk.chosen, each.applied[:]) for each in actors]
+        return [*held, stage.leaders(), stage.holders(), [stage.core(member).ballot for member in (1, 2, 3)]]
+
+    before = deepcopy(now())
+    Random(seed).shuffle(earlier)
+    for letter in earlier:
+        stage.deliver(letter)
+        assert now() == before, letter
+    stage.settle()
+    assert now() == before
+    stage.propose(2, "on")
+    stage.settle()
+    stage.pass_time(100)
+    assert all(stage.applied(member)[-2:] == ["last", "on"] for member in (1, 2, 3))
 
 
 def test_invalid_changes_leave_the_log_alone() -> None:
