@@ -2,10 +2,11 @@
 
     python bench/big.py [--nodes 1000000] [--children 100000] [--watches 100000] [--sessions 10000]
 
-A cell of three, one replica of which is away while the tree is made and fetches it as a snapshot afterwards. A client
-of its own process on each replica pings every few milliseconds; its longest wait is the longest time for which the
-replica answered nobody, the other processes on the machine included. 0 leaves a part out. With ``--pid`` of a
-ZooKeeper (or any server) that listens on ``--at`` only its nodes are measured, for comparison.
+A cell of three for each part, one replica of which is away meanwhile, gets what there is from the others afterwards,
+and then reads it from its own disk. A client of its own process on each replica pings every few milliseconds; its
+longest wait is the longest time for which the replica answered nobody, the other processes on the machine included. 0
+leaves a part out. With ``--pid`` of a ZooKeeper (or any server) that listens on ``--at`` only its nodes are measured,
+for comparison.
 """
 
 from __future__ import annotations
@@ -161,9 +162,28 @@ def turns(cell: dict[str, Any]) -> str:
     return ", ".join(str(each.get("longest_turn_ms", "-")) for each in report["replicas"])
 
 
-def trees(cell: dict[str, Any], nodes: int, away: int) -> None:
+def leader_and_away(cell: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The replica that leads, and the number of another one, which is stopped."""
+    leader = next(each for each in cell["replicas"] if each["id"] == cell["leader"])
+    away = next(each["index"] for each in cell["replicas"] if each is not leader)
+    order(cell, "stop", away)
+    return leader, int(away)
+
+
+def comes_back(cell: dict[str, Any], away: int, ready: Callable[[str], None]) -> None:
+    """Start the replica that was away, and once more: how long until it has everything, from its start."""
+    at = cell["replicas"][away]["zookeeper"]
+    caught_up = order(cell, "start", away) + timed(lambda: ready(at))[0]
+    order(cell, "stop", away)
+    restarted = order(cell, "start", away) + timed(lambda: ready(at))[0]
+    print(f"  a replica that was away has them {caught_up:.1f} s after its start, restarted {restarted:.1f} s")
+    print(f"  longest turns: {turns(cell)} ms")
+
+
+def trees(cell: dict[str, Any], nodes: int) -> None:
     """A tree made while one replica is away, given to it, and read again from the disk."""
     replicas = cell["replicas"]
+    _, away = leader_and_away(cell)
     here = [each for each in replicas if each["index"] != away]
     before = [rss(each["pid"]) for each in here]
     client = Client(here[0]["zookeeper"])
@@ -182,29 +202,47 @@ def trees(cell: dict[str, Any], nodes: int, away: int) -> None:
     print(f"  replica {other} serves {order(cell, 'start', other):.1f} s after a restart with the tree on its disk")
 
 
-def wait_for(path: bytes, at: str) -> None:
-    """Ask a replica until it has a node."""
+def eventually(there: Callable[[], object]) -> None:
+    """Ask until it is so."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, RuntimeError):
-            Client(at).call(EXISTS, text(path) + b"\0")
-            return
+            if there():
+                return
         time.sleep(0.05)
     raise SystemExit("it never came")
 
 
-def directory(at: str, children: int) -> None:
+def wait_for(path: bytes, at: str) -> None:
+    """Ask a replica until it has a node."""
+    eventually(lambda: Client(at).call(EXISTS, text(path) + b"\0"))
+
+
+def sessions_known(at: str) -> int:
+    """How many sessions a replica knows."""
+    host, _, port = at.rpartition(":")
+    with socket.create_connection((host, int(port)), 30) as talk:
+        talk.sendall(b"mntr")
+        lines = b"".join(iter(lambda: talk.recv(1 << 16), b"")).decode().splitlines()
+    return next(int(line.split("\t")[1]) for line in lines if line.startswith("zk_global_sessions\t"))
+
+
+def directory(cell: dict[str, Any], children: int) -> None:
     """One node with many children."""
-    client = Client(at)
+    leader, away = leader_and_away(cell)
+    client = Client(leader["zookeeper"])
     client.create_all(iter([b"/wide"]), b"")
-    seconds, made = timed(lambda: client.create_all((b"/wide/c%06d" % n for n in range(children)), b""))
+    names = (b"/wide/c%06d" % n for n in range(children))
+    seconds, made = timed(lambda: client.create_all(names, b"v" * VALUE))
     took, listed = timed(lambda: client.call(GET_CHILDREN, text(b"/wide") + b"\0"))
     shown = f"listed in {took * 1000:.0f} ms, {len(listed)} bytes"
     print(f"{made} children of one node: {made / seconds:.0f} creates/s, {shown}")
+    comes_back(cell, away, lambda at: wait_for(b"/wide/c%06d" % (children - 1), at))
 
 
-def watches(replica: dict[str, Any], count: int) -> None:
-    """Many watches of one client."""
+def watches(cell: dict[str, Any], count: int) -> None:
+    """Many watches of one client. They are state of its connection: after a restart it sets them anew, in this way."""
+    replica = cell["replicas"][0]
     client = Client(replica["zookeeper"])
     before = rss(replica["pid"])
     pieces = 20
@@ -215,10 +253,12 @@ def watches(replica: dict[str, Any], count: int) -> None:
         client.call(SET_WATCHES, body, -8)
     seconds = time.monotonic() - began
     print(f"{count} watches: {count / seconds:.0f}/s, {per(replica['pid'], before, count):.0f} bytes of memory a watch")
+    print(f"  longest turns: {turns(cell)} ms")
 
 
-def sessions(replica: dict[str, Any], count: int) -> None:
+def sessions(cell: dict[str, Any], count: int) -> None:
     """Many clients that only keep their sessions."""
+    replica, away = leader_and_away(cell)
     before = rss(replica["pid"])
     began = time.monotonic()
     clients: list[Client] = []
@@ -239,6 +279,7 @@ def sessions(replica: dict[str, Any], count: int) -> None:
     print(f"{count} idle sessions: opened {count / seconds:.0f}/s, {cost:.0f} bytes of memory each, {busy}")
     seconds = told(replica["zookeeper"], clients)
     print(f"  a change that all of them watch: told to the last {seconds * 1000:.0f} ms after it was asked for")
+    comes_back(cell, away, lambda at: eventually(lambda: sessions_known(at) >= count))
     for client in clients:
         client.sock.close()
 
@@ -280,25 +321,13 @@ def main() -> None:
         seconds, made = timed(lambda: Client(options.at).create_all(big_paths(options.nodes), b"v" * VALUE))
         print(f"{made} nodes: {made / seconds:.0f}/s, {per(options.pid, before, made):.0f} bytes of memory a node")
         return
-    with running(3) as cell:
-        print(file_system(cell["dir"]))
-        away = next(each["index"] for each in cell["replicas"] if each["id"] != cell["leader"])
-        if options.nodes:
-            order(cell, "stop", away)
-            trees(cell, options.nodes, away)
-        report = status(cell)
-        assert report is not None
-        index = report["leader"] - 1
-        replica = {**cell["replicas"][index], "pid": report["replicas"][index]["pid"]}
-        if options.children:
-            directory(replica["zookeeper"], options.children)
-            print(f"  longest turns: {turns(cell)} ms")
-        if options.watches:
-            watches(replica, options.watches)
-            print(f"  longest turns: {turns(cell)} ms")
-        if options.sessions:
-            sessions(replica, options.sessions)
-            print(f"  longest turns: {turns(cell)} ms")
+    print(file_system("."))
+    for part, count in (
+        (trees, options.nodes), (directory, options.children), (watches, options.watches), (sessions, options.sessions)
+    ):  # fmt: skip
+        if count:
+            with running(3) as cell:
+                part(cell, count)
 
 
 if __name__ == "__main__":
