@@ -194,10 +194,14 @@ def test_requests_without_reading_the_answers(cell: RealCell) -> None:
 
 
 def test_a_flood_of_status_questions(cell: RealCell) -> None:
-    """Cheap to ask and dear to answer: whoever asks without end waits, nobody else does."""
+    """Cheap to ask and dear to answer: whoever asks without end waits, nobody else does, and the leader that is asked
+    goes on to lead."""
     ask = native.encode(native.Status(1)) * 2_000
-    with unnoticed(cell, growth=128 * MIB):
-        links = [socket.create_connection(address(cell, "client"), PATIENCE) for _ in range(4)]
+    leader = cell.leader()
+    assert leader is not None
+    epoch = leader.answers()["epoch"]
+    with unnoticed(cell, leader.index, growth=128 * MIB):
+        links = [socket.create_connection(address(cell, "client", leader.index), PATIENCE) for _ in range(4)]
         until = time.monotonic() + 5.0
         for link in links:
             link.sendall(HELLO)
@@ -213,6 +217,7 @@ def test_a_flood_of_status_questions(cell: RealCell) -> None:
                     links.remove(link)
         for link in links:
             link.close()
+        assert leader.answers()["epoch"] == epoch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
