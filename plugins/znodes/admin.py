@@ -62,7 +62,7 @@ class Commands(Resource):
         place, *names = (each.decode(errors="replace") for each in request.prepath or ())
         if place != "commands":
             return _sent(request, "text/plain", "see /commands\n", NOT_FOUND)
-        if not names:
+        if not any(names):
             links = (f'<a href="/commands/{escape(each)}">{escape(each)}</a><br/>\n' for each in _LONG_NAMES)
             return _sent(request, "text/html", "".join(links))
         asked = {

@@ -55,8 +55,9 @@ def command(room: Room, name: str, front: int = 0) -> dict[str, Any]:
 
 
 def test_the_list_names_every_command(room: Room) -> None:
-    """Each by its long name, as a link that answers under its short ones, too."""
+    """Each by its long name, as a link that answers under its short ones, too; a slash at the end changes nothing."""
     status, kind, body = ask(room, "/commands")
+    assert ask(room, "/commands/") == (status, kind, body)
     assert (status, kind) == (200, "text/html; charset=utf-8")
     names = [line.partition(">")[2].partition("<")[0] for line in body.splitlines()]
     assert {"configuration", "connections", "dump", "monitor", "ruok", "server_stats", "watch_summary"} <= set(names)

@@ -27,7 +27,8 @@ from kazoo.exceptions import (  # noqa: E402
     RolledBackError,
     RuntimeInconsistency,
 )
-from kazoo.protocol.connection import _CONNECTION_DROP  # noqa: E402
+from kazoo.protocol.connection import _CONNECTION_DROP, ConnectionDropped, ConnectionHandler  # noqa: E402
+from kazoo.protocol.serialization import Create  # noqa: E402
 from kazoo.protocol.states import EventType, KeeperState  # noqa: E402
 from kazoo.recipe.cache import TreeCache, TreeEvent  # noqa: E402
 from kazoo.security import make_digest_acl  # noqa: E402
@@ -259,6 +260,30 @@ def test_lock(connect: Connect) -> None:
                 inside.pop()
 
     in_threads(4, body)
+
+
+def test_a_lost_reply_of_the_create(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never hears that its node was made finds it by its name behind the reconnect: the lock is taken
+    once, and nothing is left of it (ZK-14.2)."""
+    zk, other = connect(), connect()
+    lost = []
+    read = ConnectionHandler._read_response
+
+    def lose(self: ConnectionHandler, header: object, buffer: object, offset: object) -> object:
+        request = self.client._pending[0][0]
+        if not lost and request.type == Create.type and b"lock" in request.data:
+            lost.append(request)
+            raise ConnectionDropped("the reply is lost")
+        return read(self, header, buffer, offset)
+
+    zk.ensure_path("/lock")
+    monkeypatch.setattr(ConnectionHandler, "_read_response", lose)
+    lock = zk.Lock("/lock", "the lock of one")
+    assert lock.acquire(timeout=10)
+    assert lost
+    assert other.get_children("/lock") == [lock.node]
+    lock.release()
+    assert other.Lock("/lock", "another's").acquire(timeout=10)
 
 
 def test_read_write_locks(connect: Connect) -> None:
