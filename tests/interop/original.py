@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-JARS = ("/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar")
+JARS = tuple(f"/usr/share/java/{name}.jar" for name in ("zookeeper", "slf4j-simple", "commons-cli"))
 STARTS_WITHIN = 30.0
+SAID = (
+    "ls /", "create /shell hello", "create /shell again", "create -s /shell/s- a", "create -e /shell/e b",
+    "create -c /shell/box", "create -t 100000 /shell/t c", "stat /shell", "get -s /shell", "set -v 0 /shell world",
+    "set -v 0 /shell world", "ls -s -R /shell", "ls -w /shell", "create /shell/n x", "get -w /shell/n",
+    "set /shell/n y", "addWatch -m PERSISTENT_RECURSIVE /shell/n", "create /shell/n/a 1", "removewatches /shell/n",
+    "getAllChildrenNumber /shell", "getEphemerals /shell", "getAcl /shell", "addauth digest ann:pw",
+    "setAcl -s /shell/n auth::rwadc", "getAcl -s /shell/n", "setquota -n 3 -b 1000 /shell", "listquota /shell",
+    "sync /shell", "delete -v 7 /shell/n/a", "delete /shell", "deleteall /shell", "ls /", "quit",
+)  # fmt: skip
+"""What is said to the shell: every command of clients but `whoami`, whose order is another, and `config`."""
+BY_NATURE = (("0x[0-9a-f]+", "N"), ("= [A-Z][a-z]{2} [A-Z][a-z]{2} .*", "= T"), ("Connecting to .*", ""))
+"""What differs between two runs: transaction numbers, times, addresses."""
 
 
 def classpath() -> str | None:
@@ -34,6 +47,23 @@ def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as opened:
         probes = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [probe.getsockname()[1] for probe in probes]
+
+
+def shell(hosts: str) -> list[str]:
+    """The lines that the shell of ZooKeeper prints, but for what differs by nature: events, which another thread of it
+    prints, come last."""
+    found = classpath()
+    assert found is not None
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
+    argv = ["java", "-Xmx160m", quiet, "-cp", found, "org.apache.zookeeper.ZooKeeperMain", "-server", hosts]
+    said = "".join(f"{line}\n" for line in SAID)
+    process = subprocess.run(argv, input=said, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    printed = process.stdout
+    for pattern, word in BY_NATURE:
+        printed = re.sub(pattern, word, printed)
+    lines = [line for line in printed.splitlines() if line and line != "WATCHER::"]
+    events = [line for line in lines if line.startswith("WatchedEvent")]
+    return [*(line for line in lines if line not in events), *sorted(events)]
 
 
 class Original:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from comparing import Comparison, farewell, program
 from membership import SUPER_DIGEST, conversation
-from original import Original, classpath, version
+from original import Original, classpath, shell, version
 from quorate.kernel.cli.local import free_base
 
 pytestmark = [
@@ -103,6 +103,14 @@ def test_a_session_expires_as_in_the_original(tmp_path: Path) -> None:
     assert found == expected
     for seconds in (after, later):
         assert 2 * TICK_MS / 1000 <= seconds < 8 * TICK_MS / 1000
+
+
+def test_the_originals_shell_shows_the_same(tmp_path: Path) -> None:
+    """What ZooKeeper's own command line, which is its Java client, prints of one and of the other."""
+    with original(tmp_path) as theirs, ours(tmp_path) as mine:
+        expected, found = (shell(",".join(f"127.0.0.1:{port}" for port in each.ports)) for each in (theirs, mine))
+    assert "Node already exists: /shell" in expected
+    assert found == expected
 
 
 def test_membership_is_told_and_changed_as_in_the_original(tmp_path: Path) -> None:
