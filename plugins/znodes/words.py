@@ -58,13 +58,18 @@ def _isro(front: ZooKeeperFront) -> str:
     return "rw" if front.replica.serving() else "null"
 
 
+def _head(front: ZooKeeperFront) -> str:
+    limited = "READ-ONLY mode; serving only read-only clients\n" if front.reads_only else ""
+    return f"Zookeeper version: {report.version()}\n{limited}"
+
+
 def _srvr(front: ZooKeeperFront) -> str:
-    return f"Zookeeper version: {report.version()}\n{_tail(front)}"
+    return _head(front) + _tail(front)
 
 
 def _stat(front: ZooKeeperFront) -> str:
     clients = "".join(f"{_client(each)})\n" for each in front.connections.values())
-    return f"Zookeeper version: {report.version()}\nClients:\n{clients}\n{_tail(front)}"
+    return f"{_head(front)}Clients:\n{clients}\n{_tail(front)}"
 
 
 def _cons(front: ZooKeeperFront) -> str:

@@ -165,9 +165,13 @@ def test_words_of_a_reading_replica() -> None:
     room = alone()
     front = room.fronts[0]
     assert front.word(b"isro") == b"ro"
-    assert b"\nMode: read-only\n" in front.word(b"srvr")
+    for word in (b"srvr", b"stat"):
+        said = front.word(word).splitlines()
+        assert said[1] == b"READ-ONLY mode; serving only read-only clients"
+        assert said[-2] == b"Mode: read-only"
     room.cell.serve(True)
     assert front.word(b"isro") == b"rw"
+    assert b"READ-ONLY" not in front.word(b"srvr")
 
 
 # ---------------------------------------------------------------- sessions of one replica
