@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable
@@ -17,11 +18,13 @@ from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Refusal
 from quorate.kernel.node import Node
 from quorate.kernel.paxos.ballot import MemberId
+from quorate.kernel.paxos.messages import Accepted
 from quorate.kernel.paxos.quorum import Change, ChangeKind, Member, Role
 from quorate.kernel.server import service
 from quorate.kernel.server.handle import FrontHandle
 from quorate.kernel.storage.errors import StorageError
 from quorate.kernel.storage.files import RealFileSystem
+from quorate.kernel.storage.journal import Batch
 from quorate.kernel.system import PLUGINS, SESSIONS
 from quorate.kernel.wire import plain
 from quorate.kernel.wire.native import Consistency
@@ -436,6 +439,36 @@ class CellTests(TestCase):
         cell.start(victim)
         await cell.until(lambda: cell.replica(victim).ailing)
         assert "old copy" in cell.replica(victim).ailing
+
+    async def test_nothing_that_waited_for_a_failed_sync_is_told(self) -> None:
+        """What was to become durable with it is no vote: from that replica the others hear none any more."""
+        cell = await self.started()
+        leader = cell.leader()
+        victim = next(m for m in cell.running if m != leader)
+        await cell.until(lambda: cell.replica(victim).core.chosen == cell.replica(leader).core.chosen)
+        before, heard = cell.replica(leader).core.chosen, []
+        for member in set(cell.running) - {victim}:
+            replica, real = cell.replica(member), cell.replica(member).heard
+            self.patch(
+                replica, "heard", lambda who, word, real=real: (heard.append((who.member, word)), real(who, word))
+            )
+        journal, failed = cell.replica(victim).journal._journal, []
+
+        def fail(batch: Batch) -> None:
+            failed.append(batch)
+            raise journal.sync_failed(OSError(errno.EIO, "the sync failed"))
+
+        self.patch(journal, "write", fail)
+        self.patch(journal, "begin", fail)
+        for number in range(1, 4):
+            assert value(await cell.add(leader, "a")) == number
+        await cell.until(lambda: cell.replica(victim).ailing)
+        assert len(failed) == 1
+        assert "the sync failed" in cell.replica(victim).ailing
+        assert value(await cell.add(leader, "a")) == 4
+        votes = [(who, word.last) for who, word in heard if isinstance(word, Accepted) and word.last > before]
+        assert victim not in dict(votes)
+        assert votes
 
     async def test_a_replica_that_does_not_vote_can_be_asked_why(self) -> None:
         """A replica with a failing disk answers, and sends clients elsewhere; the others go on."""
