@@ -19,6 +19,7 @@ from .sasl import Exchange, Refused
 PROVED_MAX: Final = 8 << 10
 """Bytes of what a client may prove by auth packets, as it travels with each of its chunks. With all else that it can
 prove this stays within what a chunk can hold of one client."""
+_NO_TOKEN: Final = INT.pack(-1)
 
 
 def by_packet(super_digest: bytes, known: Identities, frame: bytes) -> Identities | None:
@@ -53,10 +54,10 @@ def by_sasl(exchange: Exchange | None, xid: int, frame: bytes) -> tuple[bytes, I
     """One step of SASL: the reply, and what has been proved with it; None: the client must go after the reply. Without
     users (`exchange` is None) there is nothing to prove and the token is null, as in the original."""
     if exchange is None:
-        return reply(xid, 0, Err.OK, INT.pack(-1)), ()
+        return reply(xid, 0, Err.OK, _NO_TOKEN), ()
     try:
         token = exchange.step(jute.read(jute.Sasl, frame[8:]).token or b"")
     except (Malformed, Refused):
-        return reply(xid, 0, Err.AUTH_FAILED), None
+        return reply(xid, 0, Err.AUTH_FAILED, _NO_TOKEN), None
     proved = () if exchange.user is None else ((b"sasl", exchange.user),)
     return reply(xid, 0, Err.OK, ustring(token)), proved

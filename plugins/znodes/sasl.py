@@ -20,7 +20,8 @@ from hashlib import md5
 from typing import Final
 
 REALM: Final = b"zk-sasl-md5"
-SERVICE: Final = b"zookeeper"
+URI: Final = b"zookeeper/" + REALM
+"""What a proof is for: service and host, which is always this."""
 TOKEN_MAX: Final = 4096
 """Bytes of a client's answer at most, as the RFC says."""
 
@@ -53,9 +54,7 @@ class Exchange:
         """The server's token for the client's. Raises Refused, after which this exchange is over."""
         if self.user is not None:
             raise Refused("the exchange is over")
-        if not self._challenged:
-            if token:
-                raise Refused("an answer before the challenge")
+        if not self._challenged:  # whatever the token says: nothing was asked yet
             self._challenged = True
             return b'realm="%s",nonce="%s",qop="auth",charset=utf-8,algorithm=md5-sess' % (REALM, self._nonce)
         user, proof = self._check(directives(token))
@@ -76,7 +75,7 @@ class Exchange:
             if said.get(name, wanted if name != b"nonce" else b"") != wanted:
                 raise Refused(f"{name.decode()}={said.get(name)!r} where {wanted!r} is wanted")
         uri = said.get(b"digest-uri", b"")
-        if not uri.startswith(SERVICE + b"/") or not said.get(b"cnonce"):
+        if uri.lower() != URI or not said.get(b"cnonce"):
             raise Refused(f"digest-uri={uri!r}, cnonce={said.get(b'cnonce')!r}")
         password = self._users.get(user)
         # An unknown user costs as much time as a known one.

@@ -295,7 +295,7 @@ def test_sasl_is_answered_at_once(behind_a_write: bool) -> None:
 
 @pytest.mark.parametrize("behind_a_write", [False, True])
 def test_failed_sasl_ends_the_connection(behind_a_write: bool) -> None:
-    """-115, then the end; nothing behind it is looked at."""
+    """-115 and a null token, as the original has it, then the end; nothing behind it is looked at."""
     room = Room(**{"sasl.ann": "secret"})
     talk = room.talk()
     before = [talk.say(Op.CREATE, create(b"/w"))] if behind_a_write else []
@@ -306,8 +306,11 @@ def test_failed_sasl_ends_the_connection(behind_a_write: bool) -> None:
         talk.say(Op.CREATE, create(b"/late")),
     )
     room.turn()
-    heard = {each.xid: each.err for each in talk.heard()}
-    assert heard == {7: 0, 8: Err.AUTH_FAILED} | ({1: 0} if behind_a_write else {})
+    heard = {each.xid: each for each in talk.heard()}
+    assert {xid: each.err for xid, each in heard.items()} == {7: 0, 8: Err.AUTH_FAILED} | (
+        {1: 0} if behind_a_write else {}
+    )
+    assert jute.Sasl.parse(heard[8].body).token is None
     assert talk.wire.closed
     assert b"/late" not in room.fronts[0].tree.nodes
     assert room.fronts[0].counters.auth_failed == 1
