@@ -10,7 +10,7 @@ counters        ``Count``                each addition counts once, also when it
                                          asked again; reads by lease and by read-index are never stale
 locks           ``Mutex``                one holder at a time, and every token larger than all before
 znodes          ``Register``             a write that was acknowledged is seen by every later sync and read
-znodes          created and listed       a node that was acknowledged exists for ever after, and none twice
+znodes          created and listed       a node whose creation was acknowledged exists for ever after
 =============== ======================== =====================================================================
 
 Keys are fresh in each round, so that operations without an answer, which make the search long, stay few for a key. At

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import histories
 import menu
 from campaign import Episode, summary
 from damage import Mode, Region, damage
@@ -75,6 +76,14 @@ def test_no_room_at_a_sync_ends_the_voting(episode: Episode) -> None:
     assert episode.violations == []
 
 
+@pytest.mark.parametrize("fault", [menu.kill, menu.pause, menu.cascade])
+def test_processes_that_die_or_stand_still(episode: Episode, fault: menu.Fault) -> None:
+    """kill -9, SIGSTOP for longer than the lease, one leader after the other: they come back, and nobody notices more
+    than a pause."""
+    episode.strike(fault)
+    assert episode.violations == []
+
+
 @pytest.mark.parametrize("fault", [menu.wiped, menu.rolled_back, menu.swapped, menu.other_cell, menu.newer])
 def test_a_directory_that_is_not_what_it_was(episode: Episode, fault: menu.Fault) -> None:
     """Nobody votes with it, nothing in it is changed, and the right one is as good as before."""
@@ -101,6 +110,32 @@ def test_the_judge_sees_what_is_wrong() -> None:
     record.add("register", Operation("b", "z1.0", "get", (), None, 3, 4))
     assert [each.partition(":")[0] for each in record.judge()] == ["count", "mutex", "register"]
     assert record.judge({2}) == []
+
+
+def test_a_node_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the last reads of a cell, if its creation was acknowledged."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    class Client:
+        """Answers at once."""
+
+        def sync_async(self, path: str) -> Client:
+            return self
+
+        get_children_async = sync_async
+
+        def get(self, timeout: float) -> list[str]:
+            return ["n-1", "n-3"]
+
+    monkeypatch.setattr(histories, "_read_counters", nothing)
+    record = Record()
+    record.note_created("n-1")
+    ground = histories.Ground(record, Client())  # type: ignore[arg-type]
+    assert ground.last_reads([]) == []
+    record.note_created("n-2")
+    assert ground.last_reads([]) == ["1 acknowledged nodes are gone, such as n-2"]
 
 
 def test_what_is_under_way_may_have_happened() -> None:
