@@ -112,7 +112,7 @@ class Asker:
         if op == Op.RECONFIG:
             return Ask(op, b"\xff\xff\xff\xff" * 3 + bytes(8))
         if op == Op.MULTI:
-            kinds = (Op.CREATE, Op.SET_DATA, Op.DELETE, Op.CHECK, Op.CREATE2, Op.CREATE_CONTAINER)
+            kinds = (Op.CREATE, Op.SET_DATA, Op.DELETE, Op.CHECK, Op.CREATE2, Op.CREATE_CONTAINER, Op.CREATE_TTL)
             count = self.random.choice((0, 1, 2, 2, 3, 4))
             return Ask(op, self._joined([(kind, self.body(kind)) for kind in self.random.choices(kinds, k=count)]))
         return Ask(op, self._cut(self.body(op)))

@@ -146,8 +146,11 @@ class Cell:
         results: list[Any] = []
         for number, (op, values) in enumerate(steps):
             try:
-                if op in records.CREATES and values["flags"] in (Mode.TTL, Mode.TTL_SEQUENTIAL):
+                lasts = values.get("flags") in (Mode.TTL, Mode.TTL_SEQUENTIAL)
+                if op in records.CREATES and lasts:
                     raise Malformed("no time to live")
+                if op == Op.CREATE_TTL and not lasts:  # the flags decide here
+                    op, values = Op.CREATE, {**values, "ttl": None}
                 answer = self._one(session, who, op, values, now)
             except Malformed:
                 self.tree.back_to(before)
