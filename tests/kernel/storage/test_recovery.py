@@ -23,7 +23,16 @@ from quorate.kernel.storage.errors import (
     WrongDirectory,
 )
 from quorate.kernel.storage.files import RealFileSystem
-from quorate.kernel.storage.layout import BATCH_MAGIC, IDENTITY_MAGIC, PAGE, SEGMENT_MAGIC, stamp
+from quorate.kernel.storage.layout import (
+    BATCH_MAGIC,
+    FOUNDING_MAGIC,
+    IDENTITY_MAGIC,
+    MARK_MAGIC,
+    PAGE,
+    SEGMENT_MAGIC,
+    SNAPSHOT_MAGIC,
+    stamp,
+)
 from quorate.kernel.storage.marks import Stop
 from quorate.kernel.storage.memory import Crash, MemoryFileSystem
 from quorate.kernel.storage.recovery import recover
@@ -160,17 +169,23 @@ def test_another_replicas_directory(kit: Any) -> None:
     assert contents == {name: fs.content(kit.path(name)) for name in fs.names(kit.directory)}
 
 
-@pytest.mark.parametrize("name", ["identity", "journal-0000000002.log", "marks"])
+@pytest.mark.parametrize(
+    "name", ["identity", "identity.copy", "founding", "journal-0000000002.log", "marks", f"snapshot-{15:020d}.snap"]
+)
 def test_a_newer_format_is_refused(kit: Any, name: str) -> None:
     """A newer release's file: nothing is guessed and nothing changed."""
     fs = filled(kit)
+    if name.startswith("snapshot"):
+        recovered = kit.recover(fs)
+        recovered.snapshots.write(Slot(15), kit.founding, [b"a"])
+        recovered.close()
     content = fs.content(kit.path(name))
     fs.put(kit.path(name), stamp(content[:8], b"what a newer release knows", version=2).ljust(PAGE, b"\0"))
     contents = {name: fs.content(kit.path(name)) for name in fs.names(kit.directory)}
     with pytest.raises(NewerFormat, match="format 2"):
         kit.recover(fs)
     assert contents == {name: fs.content(kit.path(name)) for name in fs.names(kit.directory)}
-    assert content[:8] in (IDENTITY_MAGIC, SEGMENT_MAGIC, b"QRTmrk\r\n")
+    assert content[:8] in (IDENTITY_MAGIC, FOUNDING_MAGIC, SEGMENT_MAGIC, MARK_MAGIC, SNAPSHOT_MAGIC)
 
 
 def test_a_failing_disk_at_the_start(kit: Any) -> None:
