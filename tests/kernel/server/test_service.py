@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from quorate.kernel.cli import ask
+from quorate.kernel.cli.status import gather
 from quorate.kernel.client import twisted as client
 from quorate.kernel.host import MachineHost
 from quorate.kernel.machine import Refusal
@@ -439,6 +440,19 @@ class CellTests(TestCase):
         cell.start(victim)
         await cell.until(lambda: cell.replica(victim).ailing)
         assert "old copy" in cell.replica(victim).ailing
+
+    async def test_a_misspelled_member_shows_in_what_the_cell_can_bear(self) -> None:
+        """Its replica runs, its address is wrong everywhere: the cell serves, and says that it bears nothing more."""
+        cell = self.cell()
+        self.addCleanup(lambda: _deferred(cell.stop()))
+        founders = (*cell.founders[:2], cell.founders[2]._replace(peer="tcp:127.0.0.1:1"))
+        cell.configs = {member: replace(config, founders=founders) for member, config in cell.configs.items()}
+        cell.start()
+        await cell.until(lambda: cell.replica(1).serves and cell.replica(2).serves)
+        picture = await deferToThread(gather, cell.endpoints, 10.0)
+        assert [each["serving"] for each in picture["replicas"]] == [True, True, False]
+        assert picture["replicas"][2]["role"] != "down"
+        assert picture["failures_tolerated"] == 0
 
     async def test_nothing_that_waited_for_a_failed_sync_is_told(self) -> None:
         """What was to become durable with it is no vote: from that replica the others hear none any more."""
