@@ -348,7 +348,7 @@ class ZnodesMachine(RawMachine):
         flags: int,
         ttl: int,
     ) -> bytes:
-        """Create a node that is deleted when it has had no child and no change for `ttl` milliseconds."""
+        """Create a node that is deleted once it has no child and has not changed for `ttl` milliseconds."""
         if not allow & Allow.EXTENDED_TYPES:
             raise Fault(Err.UNIMPLEMENTED)
         if flags not in (Mode.TTL, Mode.TTL_SEQUENTIAL) or not 0 < ttl <= TTL_MAX:
