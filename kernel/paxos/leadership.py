@@ -32,7 +32,7 @@ from .proposer import Preparation, Proposer
 from .quorum import Change, ChangeKind, InvalidChange, Phase, changed, is_quorum
 from .reads import OwedReads
 from .ready import AcceptedValue, Send
-from .telling import LATER, Telling
+from .telling import SLOW, Telling
 
 
 class _Transfer(NamedTuple):
@@ -272,7 +272,7 @@ class Leadership:
     def due(self) -> int:
         """When :meth:`tick` has something to do."""
         due = min(self._heartbeat_due, self.lease.forlorn_at() + 1)
-        return due if self._telling is None else min(due, self._telling.due)
+        return due if self._telling is None else min(due, self._telling_due(self._telling))
 
     def tick(self, now: int) -> None:
         """Heartbeat when it is time; step down when no quorum answers."""
@@ -290,18 +290,22 @@ class Leadership:
             self._heartbeat(now)
             if self._preparation is not None and not self._catchup.busy:
                 self._prepare_again(now)
-        if self._telling is not None and now >= self._telling.due:
-            self._tell_all(self._telling, now)  # behind the heartbeat, which leaves first and must not say more
+        telling = self._telling
+        if telling is not None and now >= self._telling_due(telling):
+            if now >= self._slow_at():
+                telling.slow(now)
+            telling.tell_all()  # behind the heartbeat, which leaves first and must not say more
 
-    def _tell_all(self, telling: Telling, now: int) -> None:
-        """Tell those who are in no hurry; was one of them needed, let everybody hurry for a while."""
-        proposer = self._proposer
-        assert proposer is not None
-        first = next(iter(proposer.in_flight.values()), None)
-        # Half: what was kept back before this value may have had the others told sooner than LATER after it.
-        if first is not None and now >= first.sent + LATER // 2:
-            telling.slow(now)
-        telling.tell_all()
+    def _telling_due(self, telling: Telling) -> int:
+        """When those who are in no hurry are told; sooner if one of them seems to be needed."""
+        return telling.due if telling.due == NEVER else min(telling.due, self._slow_at())
+
+    def _slow_at(self) -> int:
+        """When the oldest value on its way will have taken long."""
+        assert self._proposer is not None
+        for proposal in self._proposer.in_flight.values():
+            return proposal.sent + SLOW
+        return NEVER
 
     def lease_left(self, now: int) -> int:
         """Microseconds for which the lease surely runs, is not about to be given up, and is good for something: a

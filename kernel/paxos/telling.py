@@ -5,8 +5,8 @@ index. Whoever is neither needed for the quorum nor has anybody who waits (see :
 later: several slots in one message, which are written and synced together, and the commit index with them. Small values
 only: many bytes leave at once, to everybody.
 
-Nothing that is promised to anybody depends on it. A value that is not chosen when the others are told late was needed
-from somebody who does not answer as usual: then everybody is told at once for a while.
+Nothing that is promised to anybody depends on it. A value that takes long to be chosen was needed from somebody who
+does not answer as usual: then everybody is told what there is, and for a while everything at once.
 What was not told to a member is not said to it to be chosen either, or it would fetch it.
 
 Until somebody names those who are in a hurry, everybody is.
@@ -35,11 +35,13 @@ from .quorum import Phase, is_quorum
 from .ready import Send
 from .roster import Roster
 
-LATER: Final = 10_000
+LATER: Final = 25_000
 """Microseconds after which the others are told."""
+SLOW: Final = 10_000
+"""Microseconds in which a value should be chosen by those who were told at once."""
 
 _BYTES: Final = 8192
-_SLOTS: Final = 32
+_SLOTS: Final = 64
 """More than that is kept back for nobody."""
 
 _CAUTION: Final = 20_000
@@ -49,8 +51,8 @@ _CAUTION_MAX: Final = 1_000_000
 
 class Telling:
     """One leader's side of phase 2 towards the others, under `ballot`, from slot `first` on. `limit`: bytes in one
-    message. `due`: when it is time to :meth:`tell_all`. `vouched`: up to where slots may be known elsewhere to be
-    chosen before they are here."""
+    message. `due`: when it is time to :meth:`tell_all`, at the latest. `vouched`: up to where slots may be known
+    elsewhere to be chosen before they are here."""
 
     def __init__(
         self, ballot: Ballot, first: Slot, limit: int, roster: Roster, learner: Learner, effects: Effects

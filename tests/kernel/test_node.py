@@ -430,15 +430,16 @@ def test_the_time_of_day_decides_nothing(cell: Cell, monkeypatch: pytest.MonkeyP
 
 
 def test_a_timer_fires_when_it_is_due(cell: Cell) -> None:
-    """Nobody looks for timers all the time: the leader wakes up when the next one is due, between its heartbeats."""
+    """Nobody looks for timers all the time: the leader wakes up when the next one is due, between its heartbeats, or
+    20 ms after it has last looked."""
     diary, leader = cell.number("diary"), cell.leader
-    for after in (131, 227, 313):
+    for after in (131, 227, 313, 149, 241, 337):
         cell.value(leader, diary, "remind", [f"after {after}", after])
         set_at = cell.world.schedule.now
         lines = len(cell.lines(leader))
         cell.until(lambda before=lines: len(cell.lines(leader)) > before)  # type: ignore[misc]
         late = cell.world.schedule.now - set_at - after * 1000
-        assert -2_000 <= late <= 5_000, f"{late} us late"
+        assert -2_000 <= late <= 22_000, f"{late} us late"
 
 
 def test_an_idle_leader_sleeps_from_one_heartbeat_to_the_next(cell: Cell) -> None:
