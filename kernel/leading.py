@@ -158,6 +158,7 @@ class Leading:
         as another instance, end, and what they kept goes on."""
         loaded = self._host.loaded()
         for number in [n for n in self._gates if loaded.get(n) is not self._gated[n]]:
+            del self._gated[number]
             self._gates.pop(number).ended()
             self.intake.ungated(number)
             for overdue in list(self._expiring):

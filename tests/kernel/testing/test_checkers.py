@@ -71,39 +71,42 @@ def test_tokens_grow() -> None:
         watch.acquired("l", 5, 1)
 
 
-class Many(LocksMachine):
+class Unsound(LocksMachine):
+    """Locks with a mistake in what is asked of them, or in what they say."""
+
+    def asked(self, exclusive: list[str], shared: list[str]) -> tuple[list[str], list[str]]:
+        return exclusive, shared
+
+    def said(self, token: int) -> int:
+        return token
+
+    @command
+    def acquire(
+        self,
+        commit: Commit,
+        label: int,
+        exclusive: list[str],
+        shared: list[str],
+        wait: int | None,
+        delay: int,
+        who: str,
+    ) -> int | str | Ticket:
+        reply = super().acquire(commit, label, *self.asked(exclusive, shared), wait, delay, who)
+        return self.said(reply) if type(reply) is int else reply
+
+
+class Many(Unsound):
     """Locks that as many may hold as like."""
 
-    @command
-    def acquire(
-        self,
-        commit: Commit,
-        label: int,
-        exclusive: list[str],
-        shared: list[str],
-        wait: int | None,
-        delay: int,
-        who: str,
-    ) -> int | str | Ticket:
-        return super().acquire(commit, label, [], exclusive, wait, delay, who)
+    def asked(self, exclusive: list[str], shared: list[str]) -> tuple[list[str], list[str]]:
+        return [], exclusive
 
 
-class Round(LocksMachine):
+class Round(Unsound):
     """Locks whose tokens come round again."""
 
-    @command
-    def acquire(
-        self,
-        commit: Commit,
-        label: int,
-        exclusive: list[str],
-        shared: list[str],
-        wait: int | None,
-        delay: int,
-        who: str,
-    ) -> int | str | Ticket:
-        token = super().acquire(commit, label, exclusive, shared, wait, delay, who)
-        return token % 16 + 1 if type(token) is int else token
+    def said(self, token: int) -> int:
+        return token % 16 + 1
 
 
 @pytest.mark.parametrize(("machine", "promise"), [(Many, "one holder"), (Round, "tokens")])
