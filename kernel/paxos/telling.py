@@ -2,8 +2,9 @@
 
 Theory of operation. A value is chosen when a quorum accepted it, and those who wait for it learn of it by the commit
 index. Whoever is neither needed for the quorum nor has anybody who waits (see :meth:`Telling.hurry`) is told a little
-later: several slots in one message, which are written and synced together, and the commit index with them. Small values
-only: many bytes leave at once, to everybody.
+later: several slots in one message, which are written and synced together, and the commit index with them. Many bytes
+are kept back for nobody; but as what is late must not hold up what is waited for, they, too, leave in a turn of their
+own, the next.
 
 Nothing that is promised to anybody depends on it. A value that takes long to be chosen was needed from somebody who
 does not answer as usual: then everybody is told what there is, and for a while everything at once.
@@ -42,7 +43,7 @@ SLOW: Final = 10_000
 
 _BYTES: Final = 8192
 _SLOTS: Final = 64
-"""More than that is kept back for nobody."""
+"""More than that is kept back for nobody: the next turn tells it."""
 
 _CAUTION: Final = 20_000
 _CAUTION_MAX: Final = 1_000_000
@@ -138,13 +139,15 @@ class Telling:
         """Before the effects are taken: tell those who are to know at once."""
         quick = self._quick
         others = self._roster.others
-        if self._wide or self._bytes > _BYTES or len(self._kept) > _SLOTS or self._since < self._cautious:
+        if self._wide or self._since < self._cautious:
             quick = others
         self._tell(quick)
         self._vouch()
         chosen, hurried = self._learner.chosen, self._hurried
         self._commit(others if hurried is None else hurried)
-        if self._kept or any([known < chosen for known in self._chosen.values()]):
+        if self._bytes > _BYTES or len(self._kept) > _SLOTS:
+            self.due = self._since
+        elif self._kept or any([known < chosen for known in self._chosen.values()]):
             if self.due == NEVER:
                 self.due = self._since + LATER
         else:

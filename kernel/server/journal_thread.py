@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from .lean import Reactor
 
-SETTLE_SECONDS: Final = 0.005
+SETTLE_SECONDS: Final = 0.1
 """The journal is settled when it was idle for so long."""
 
 AT_ONCE: Final = 4096

@@ -18,6 +18,7 @@ make this replica differ from the others.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -67,6 +68,7 @@ _NOW: Final = (Heartbeat, Beaten)
 _QUIET: Final = (Accepted, Vouched)
 """Messages that often stir nothing, and then need no turn."""
 _RUN_BYTES: Final = 8
+_give_way: Final[Callable[[], object]] = getattr(os, "sched_yield", int)
 
 
 class Clocks(NamedTuple):
@@ -441,6 +443,8 @@ class LiveReplica:
     # ---------------------------------------------------------------- what the node says (NodeObserver)
 
     def applied(self, applied: Applied) -> None:
+        if not (applied.answers or self.node.awaited or self.node.leading):
+            _give_way()  # others, maybe on the same cores, do what somebody waits for
         self._answered = True
         if applied.events:
             for watcher in self.watchers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from quorate.kernel.node import Node
 from quorate.kernel.paxos.ballot import MemberId
 from quorate.kernel.paxos.messages import Accepted
 from quorate.kernel.paxos.quorum import Change, ChangeKind, Member, Role
+from quorate.kernel.server import replica as live
 from quorate.kernel.server import service
 from quorate.kernel.server.handle import FrontHandle
 from quorate.kernel.storage.errors import StorageError
@@ -104,6 +106,21 @@ class CellTests(TestCase):
         await cell.until(lambda: [cell.machine(m).sums["a"] for m in cell.running] == [6, 6, 6])
         digests = {cell.replica(m).host.digest() for m in cell.running}
         assert len(digests) == 1
+
+    async def test_a_replica_for_which_nobody_waits_gives_way(self) -> None:
+        """Batch by batch; neither the leader does nor whose client waits for its own."""
+        cell = await self.started()
+        gave: list[int] = []
+        giving = lambda: gave.append(sys._getframe(1).f_locals["self"].origin.member)  # noqa: E731
+        self.patch(live, "_give_way", giving)
+        leader = cell.leader()
+        busy, idle = (member for member in cell.running if member != leader)
+        for _ in range(10):
+            await cell.add(busy, "a")
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        await cell.until(lambda: cell.machine(idle).sums["a"] == 10)
+        assert leader not in gave
+        assert gave.count(busy) < 10 <= gave.count(idle)
 
     async def test_survives_the_leader(self) -> None:
         """With the leader gone the others go on within a second, and what was acknowledged is there."""
