@@ -102,11 +102,6 @@ class Node:
         it is applied here. Only the end of this process can lose it."""
         self._outbox.submit(machine, body, done)
 
-    @property
-    def awaited(self) -> bool:
-        """Whether anybody here waits for what was submitted."""
-        return self._outbox.bytes > 0
-
     def room(self) -> int:
         """Bytes that may still be submitted before the caller should wait."""
         return self.options.backlog - self._outbox.bytes

@@ -443,7 +443,7 @@ class LiveReplica:
     # ---------------------------------------------------------------- what the node says (NodeObserver)
 
     def applied(self, applied: Applied) -> None:
-        if not (applied.answers or self.node.awaited or self.node.leading):
+        if not (self.sessions.here or self.node.leading):
             _give_way()  # others, maybe on the same cores, do what somebody waits for
         self._answered = True
         if applied.events:
