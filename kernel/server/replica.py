@@ -295,6 +295,8 @@ class LiveReplica:
     # ---------------------------------------------------------------- what the peers say
 
     def heard(self, sender: Sender, message: AnyMessage) -> None:
+        if not isinstance(message, _NOW):
+            self._make_way()
         try:
             self.node.receive(sender, message, self.clocks.monotonic())
         except Exception as error:
@@ -304,6 +306,11 @@ class LiveReplica:
             self._turn()
         elif type(message) not in _QUIET or self.core.stirred:
             self.turns.request()
+
+    def _make_way(self) -> None:
+        """Nobody waits here: others, maybe on the same cores, go first."""
+        if not (self.sessions.here or self.node.leading):
+            _give_way()
 
     def disk(self, member: int) -> bytes | None:
         return self.host.disk(member)
@@ -443,8 +450,7 @@ class LiveReplica:
     # ---------------------------------------------------------------- what the node says (NodeObserver)
 
     def applied(self, applied: Applied) -> None:
-        if not (self.sessions.here or self.node.leading):
-            _give_way()  # others, maybe on the same cores, do what somebody waits for
+        self._make_way()
         self._answered = True
         if applied.events:
             for watcher in self.watchers:
