@@ -259,7 +259,7 @@ class Tree:
             self.size += len(value)
         if owner:
             self.index(path, owner)
-        if self.quotas or path[1] == _Z:
+        if self.quotas or (path[1] == _Z and path.startswith(quotas.BELOW)):
             self._count(path, 1, len(value) if value else 0)
         if self.observer is not None:
             self.observer(Event.CREATED, path, acl, above.acl)

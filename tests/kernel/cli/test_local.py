@@ -85,6 +85,7 @@ def test_a_free_base_is_free_and_a_taken_port_is_seen() -> None:
     base = local.free_base(3)
     cell = LocalCell("c", 3, base)
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a cell before may have had the port
         taken.bind(("127.0.0.1", base + 11))
         taken.listen()
         assert local.busy_ports(cell) == {1: [base + 11]}
