@@ -17,7 +17,7 @@ Recovery", FAST 2018, section 3.3). They are told apart by what proves that a ba
 * a later batch or segment that checks: it was written only after that sync;
 * the marks file (:mod:`.marks`): after each sync the new end goes there, in another file, far from the data, without a
   sync of its own (3 us). So it survives the death of the process at once, and a power cut as soon as
-  :meth:`~Journal.settle` has synced it, which the driver does when the journal has been idle for some milliseconds; a
+  :meth:`~Journal.settle` has synced it, which the driver does when the journal has been idle for 0.1 s; a
   roll-over syncs it, too, so that a whole segment cannot go missing unnoticed. After a power cut the newest mark may
   thus be older than the newest batch, never newer.
 
@@ -291,7 +291,7 @@ class Journal:
 
     def settle(self) -> None:
         """Make the newest mark durable, so that even after a power cut damage to the last batch is known for damage.
-        One fdatasync, nothing if it is already. Call when no write was made for a few milliseconds. Raises
+        One fdatasync, nothing if it is already. Call when no write was made for a while. Raises
         JournalFailed."""
         if self._failure is not None:
             raise self._failed()
