@@ -69,6 +69,7 @@ _QUIET: Final = (Accepted, Vouched)
 """Messages that often stir nothing, and then need no turn."""
 _RUN_BYTES: Final = 8
 _give_way: Final[Callable[[], object]] = getattr(os, "sched_yield", int)
+"""Lets whoever waits for this core have it; nothing where the system has no such call."""
 
 
 class Clocks(NamedTuple):
