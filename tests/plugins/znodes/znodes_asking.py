@@ -71,6 +71,14 @@ class Client:
             found += piece
         return found
 
+    def rest(self) -> bytes:
+        """Everything until the connection is closed."""
+        found = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := self.sock.recv(65536):
+                found += piece
+        return found
+
     def send(self, op: int, body: bytes = b"", xid: int | None = None) -> None:
         """One request."""
         if xid is None:

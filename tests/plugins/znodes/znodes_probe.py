@@ -282,19 +282,13 @@ def lengths(dial: Dial, client: Client) -> Answers:
 
     for said in (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"):
         yield f"length {said.hex()}", first(said, 30)
-    late = first(int32(20) + bytes(3), 2)
-    yield "half a connect frame, 2 s", late
+    yield "half a connect frame, 2 s", first(int32(20) + bytes(3), 2)
 
 
 def words(dial: Dial, client: Client) -> Answers:
     """The four-letter words."""
     for word in WORDS:
-        asked = dial(first=word.encode())
-        found = b""
-        with contextlib.suppress(ConnectionResetError):
-            while piece := asked.sock.recv(65536):
-                found += piece
-        yield word, "\n" + found.decode()[:SHOWN_MAX]
+        yield word, "\n" + dial(first=word.encode()).rest().decode()[:SHOWN_MAX]
 
 
 SECTIONS = (

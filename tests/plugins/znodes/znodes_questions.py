@@ -209,12 +209,7 @@ def words(dial: Dial) -> Answers:
     """Section 12."""
 
     def ask(word: bytes) -> str:
-        client = dial(first=word)
-        found = b""
-        with contextlib.suppress(ConnectionResetError):
-            while piece := client.sock.recv(65536):
-                found += piece
-        return found.decode()
+        return dial(first=word).rest().decode()
 
     client = dial()
     client.call(Op.EXISTS, path_watch(b"/watched", True))
